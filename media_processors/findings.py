@@ -1,0 +1,81 @@
+"""What an observer says about a span of time of a track.
+
+Findings cross wires (host -> signaling -> browser and bots), so they are frozen pydantic models; the browser's types are
+generated from them. Times are milliseconds since the track was opened (`start_ms`, `end_ms`), on the publisher's clock.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class FindingBase(BaseModel):
+    """What every finding carries: about whom, when, by which model, under which consent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    room_id: str
+    participant_id: str
+    track_id: str
+    epoch: int = Field(ge=0, description="consent epoch under which the media was heard; older than current: dropped")
+    start_ms: int = Field(ge=0)
+    end_ms: int = Field(ge=0)
+    model: str = Field(description="name@version of the model, or of the algorithm where no model is involved")
+
+
+class Caption(FindingBase):
+    """A piece of transcript. `(segment_id, rev)` orders revisions; the first `stable_chars` of `text` are never taken back."""
+
+    kind: Literal["caption"] = "caption"
+    segment_id: str
+    rev: int = Field(ge=0)
+    text: str
+    stable_chars: int = Field(ge=0)
+    final: bool
+    language: str = Field(description="BCP 47")
+    quality: Literal["test", "standard"] = Field(description="`test`: shown with the label 'test quality'")
+    latency_ms: int = Field(
+        ge=0, description="from the end of the audio that this text covers to the moment of emission"
+    )
+
+
+class Prosody(FindingBase):
+    """How somebody speaks: level, pitch and rate over one stretch of speech."""
+
+    kind: Literal["prosody"] = "prosody"
+    level_dbfs: float = Field(le=0)
+    pitch_hz: float | None = Field(description="median fundamental frequency of the voiced parts; null if none")
+    syllables_per_s: float | None = Field(
+        description="estimated from energy peaks of voiced parts; null if too little speech"
+    )
+    speech_ms: int = Field(ge=0)
+
+
+Finding = Annotated[Caption | Prosody, Field(discriminator="kind")]
+FINDING: TypeAdapter[Caption | Prosody] = TypeAdapter(Finding)
+
+
+class ProcessorInfo(BaseModel):
+    """A processor as the host knows it: can it run at all, and if not, what would make it run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="as in the entry point, e.g. `denoise`")
+    kind: Literal["transform", "observer"]
+    media: Literal["audio", "video"]
+    available: bool
+    reason: str = Field(default="", description="why it is unavailable; empty if available")
+    command: str = Field(default="", description="the command that makes it available, if there is one")
+    model: str = Field(default="", description="name@version in use")
+    default_on: bool = True
+
+
+class ProcessorStatus(BaseModel):
+    """What a processor does on one track right now."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    track_id: str
+    processor: str
+    state: Literal["on", "off", "guard", "bypass", "unavailable"]
+    reason: str = ""

@@ -1,0 +1,244 @@
+"""The tap: media between a worker and a processing host, over one `SOCK_SEQPACKET` Unix socket per host.
+
+The worker listens; a host connects and says `Hello`. For every track that concerns the host the worker sends `OpenTrack`
+(again whenever its configuration changes), then packets; a path host answers every packet of a track with exactly one `Result`.
+
+A message on the socket is a run of frames, each a 2-byte length, a type byte and a body, so that what one turn of the event
+loop received costs one system call. Sending never waits: when the socket is full the frame is dropped and counted by the caller.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgpack
+from pydantic import BaseModel, ConfigDict
+
+MAX_MESSAGE_BYTES = 60_000
+SOCKET_BUFFER_BYTES = 1 << 20
+_FRAME = struct.Struct("!HB")
+_PACKET = struct.Struct("!IBBHIQIBB")
+_RESULT = struct.Struct("!IBHIIB")
+
+
+class FrameType(IntEnum):
+    """First byte of every frame."""
+
+    HELLO = 1
+    OPEN = 2
+    CLOSE = 3
+    PACKET = 4
+    RESULT = 5
+
+
+class Sound(IntEnum):
+    """Which sound of an audio track a packet holds. A watch host gets both where a transform runs."""
+
+    RAW = 0
+    PROCESSED = 1
+
+
+class Hello(BaseModel):
+    """A host introduces itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["path", "watch"]
+    pid: int
+
+
+class OpenTrack(BaseModel):
+    """Everything a host needs to know of a track. `handle` names it in packets; a later one with the same handle replaces it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    handle: int
+    track_id: str
+    room_id: str
+    participant_id: str
+    kind: Literal["audio", "video"]
+    source: str
+    codec: Literal["opus", "vp8", "h264"]
+    clock_hz: int
+    processors: dict[str, bool]
+    epoch: int
+    bitrate_bps: int = 32_000
+    loss_percent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTrack:
+    """The track is gone; the host frees its state."""
+
+    handle: int
+
+
+class TapPacket(NamedTuple):
+    """A media packet on its way to a host."""
+
+    handle: int
+    sound: int
+    """`Sound.RAW` or `Sound.PROCESSED`."""
+    marker: int
+    """1 on the last packet of a video frame, or the first of a talkspurt."""
+    seq: int
+    """RTP sequence number of the publisher, 16 bits."""
+    timestamp: int
+    """RTP timestamp of the publisher, 32 bits."""
+    arrival_ns: int
+    """`time.monotonic_ns()` of the worker when the packet came."""
+    epoch: int
+    level: int
+    """RFC 6464 level, 0 (loud) to 127 (silent)."""
+    restart: int
+    """1 on the first packet after a hard bypass: the listeners just heard the raw stream, so the encoder must be reset and
+    its prediction disabled for its first packets. Results before this one were discarded."""
+    payload: bytes
+
+
+class TapResult(NamedTuple):
+    """A processed packet on its way back: it takes the place of the packet `seq`."""
+
+    handle: int
+    dry: int
+    """1 if the sound is the (delayed) original, as under soft bypass."""
+    seq: int
+    timestamp: int
+    epoch: int
+    level: int
+    payload: bytes
+
+
+TapFrame = Hello | OpenTrack | CloseTrack | TapPacket | TapResult
+
+
+def encode(frame: TapFrame) -> bytes:
+    """One frame, ready to be put behind others into a message. Raises ValueError if it is too large."""
+    kind: FrameType
+    if isinstance(frame, TapPacket):
+        kind, body = FrameType.PACKET, _PACKET.pack(*frame[:-1]) + frame.payload
+    elif isinstance(frame, TapResult):
+        kind, body = FrameType.RESULT, _RESULT.pack(*frame[:-1]) + frame.payload
+    elif isinstance(frame, CloseTrack):
+        kind, body = FrameType.CLOSE, frame.handle.to_bytes(4, "big")
+    else:
+        kind = FrameType.OPEN if isinstance(frame, OpenTrack) else FrameType.HELLO
+        body = msgpack.packb(frame.model_dump())
+    if len(body) > MAX_MESSAGE_BYTES - _FRAME.size:
+        raise ValueError(f"tap frame of {len(body)} bytes")
+    return _FRAME.pack(len(body), kind) + body
+
+
+def decode(message: bytes) -> Iterator[TapFrame]:
+    """The frames of a message. Raises ValueError on anything malformed."""
+    view = memoryview(message)
+    at = 0
+    while at < len(message):
+        if len(message) - at < _FRAME.size:
+            raise ValueError("tap frame header is cut short")
+        length, kind = _FRAME.unpack_from(message, at)
+        at += _FRAME.size
+        if at + length > len(message):
+            raise ValueError("tap frame is cut short")
+        yield _decode_body(kind, bytes(view[at : at + length]))
+        at += length
+
+
+def _decode_body(kind: int, body: bytes) -> TapFrame:
+    try:
+        if kind == FrameType.PACKET:
+            return TapPacket(*_PACKET.unpack_from(body), body[_PACKET.size :])
+        if kind == FrameType.RESULT:
+            return TapResult(*_RESULT.unpack_from(body), body[_RESULT.size :])
+        if kind == FrameType.CLOSE:
+            return CloseTrack(int.from_bytes(body[:4], "big"))
+        if kind == FrameType.OPEN:
+            return OpenTrack.model_validate(msgpack.unpackb(body))
+        if kind == FrameType.HELLO:
+            return Hello.model_validate(msgpack.unpackb(body))
+    except (struct.error, msgpack.UnpackException, TypeError) as error:
+        raise ValueError(f"tap frame of type {kind}: {error}") from error
+    raise ValueError(f"tap frame type {kind} is unknown")
+
+
+class TapSocket:
+    """One end of a tap. Frames given to `queue` leave together at `flush`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        self.sock = sock
+        self.dropped_full = 0
+        """Frames dropped because the other side does not read fast enough."""
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+
+    def fileno(self) -> int:
+        """For event loops."""
+        return self.sock.fileno()
+
+    def queue(self, frame: TapFrame) -> bool:
+        """Add a frame to the next message. False (and counted) if it had to be dropped. Raises OSError if the peer is gone."""
+        data = encode(frame)
+        sent = True
+        if self._pending_bytes + len(data) > MAX_MESSAGE_BYTES:
+            sent = self.flush()
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        return sent
+
+    def flush(self) -> bool:
+        """Send what is queued. False (and counted) if the socket was full: those frames are dropped."""
+        if not self._pending:
+            return True
+        count, message = len(self._pending), b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        try:
+            self.sock.send(message)
+        except BlockingIOError:
+            self.dropped_full += count
+            return False
+        return True
+
+    def receive(self) -> list[TapFrame] | None:
+        """The frames of the next message, [] if there is none now, None at the end. Raises ValueError, OSError."""
+        try:
+            message = self.sock.recv(MAX_MESSAGE_BYTES + _FRAME.size)
+        except BlockingIOError:
+            return []
+        return list(decode(message)) if message else None
+
+    def close(self) -> None:
+        """Close the socket; idempotent."""
+        self.sock.close()
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket for hosts, mode 0600, non-blocking."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.bind(os.fspath(path))
+    path.chmod(0o600)
+    sock.listen(8)
+    sock.setblocking(False)
+    return sock
+
+
+def connect(path: Path, hello: Hello) -> TapSocket:
+    """Connect to a worker and introduce ourselves. Raises OSError while nobody listens."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.connect(os.fspath(path))
+        tap = TapSocket(sock)
+        tap.queue(hello)
+        tap.flush()
+    except OSError:
+        sock.close()
+        raise
+    return tap
