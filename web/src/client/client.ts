@@ -1,0 +1,309 @@
+// A meeting from join to leave. Turns what happens on the wire into actions for one store; draws nothing.
+
+import type { LocalMedia } from './media';
+import type { CloseReason, JoinResult, Moderate, Requests, Tile } from './protocol';
+import { PROTOCOL_VERSION } from './protocol';
+import { RequestError, Signaling, type FailureCode } from './signaling';
+import type { MeetingAction, Source } from './state';
+import { Transports } from './transports';
+
+const QUALITY_EVERY_MS = 3000;
+const TILES_AFTER_MS = 200;
+const PUBLISH_AGAIN_MS = 2000;
+const LEAVE_WAIT_MS = 1500;
+/** After these the server lets the same session come back, so a reconnect is tried and the person is not bothered. */
+const PASSING: ReadonlySet<CloseReason> = new Set(['server_shutdown', 'connection_lost']);
+
+export interface Identity {
+  roomId: string;
+  name: string;
+  token: string | null;
+  /** From an earlier page of this tab, to come back as the same participant. */
+  sessionKey: string | null;
+}
+
+export interface MeetingEvents {
+  dispatch(action: MeetingAction): void;
+  /** The key for coming back; null once there is nothing to come back to. */
+  onSessionKey(key: string | null): void;
+  /** Something asked for in the background was refused. */
+  onFailure(code: FailureCode): void;
+  onMutedByHost(): void;
+}
+
+type Phase = 'outside' | 'joining' | 'inside';
+
+export class MeetingClient {
+  readonly #media: LocalMedia;
+  readonly #events: MeetingEvents;
+  readonly #signaling: Signaling;
+  #phase: Phase = 'outside';
+  #identity: Identity | null = null;
+  #selfId = '';
+  #transports: Transports | null = null;
+  #iceServers: RTCIceServer[] = [];
+  /** Offers wait for it: the transports that they are for exist once we have entered. */
+  #entered: Promise<void> = Promise.resolve();
+  readonly #tiles = new Map<string, Tile>();
+  #tilesTimer = 0;
+  #qualityTimer = 0;
+
+  /** `url`: the server's origin; left out, the page's own. */
+  constructor(media: LocalMedia, events: MeetingEvents, url?: string) {
+    this.#media = media;
+    this.#events = events;
+    this.#signaling = new Signaling(url);
+    this.#signaling.onConnection((up) => this.#onConnection(up));
+    this.#listen();
+    media.onTrack = (source, track, muted) => this.#onLocalTrack(source, track, muted);
+  }
+
+  /** Connect and enter. How it went is told by `joined` or `join_refused`. */
+  join(identity: Identity): void {
+    if (this.#phase !== 'outside') return;
+    this.#phase = 'joining';
+    this.#identity = identity;
+    this.#events.dispatch({ type: 'joining', roomId: identity.roomId });
+    this.#signaling.open();
+  }
+
+  async leave(): Promise<void> {
+    const timeout = new Promise((resolve) => window.setTimeout(resolve, LEAVE_WAIT_MS));
+    await Promise.race([timeout, this.#signaling.request('leave', {}).catch(() => undefined)]);
+    this.#finish('left');
+  }
+
+  chat(text: string): Promise<null> {
+    return this.#signaling.request('chat', { text });
+  }
+
+  setProcessor(processor: string, on: boolean): Promise<null> {
+    return this.#signaling.request('set_processor', { processor, on });
+  }
+
+  moderate(request: Moderate): Promise<null> {
+    return this.#signaling.request('moderate', request);
+  }
+
+  /** How large a received video is shown now, in device pixels; 0 x 0 while nobody can see it. */
+  showTile(trackId: string, width: number, height: number): void {
+    const known = this.#tiles.get(trackId);
+    if (known?.width === width && known.height === height) return;
+    this.#tiles.set(trackId, { track_id: trackId, width, height });
+    this.#sendTilesSoon();
+  }
+
+  forgetTile(trackId: string): void {
+    if (this.#tiles.delete(trackId)) this.#sendTilesSoon();
+  }
+
+  /** Try the network path again at once. */
+  retryMedia(): void {
+    this.#transports?.restart();
+  }
+
+  #onConnection(up: boolean): void {
+    if (up && this.#identity !== null) {
+      this.#entered = this.#enter(this.#identity);
+    } else if (this.#phase === 'joining' && this.#identity?.sessionKey === null) {
+      // Somebody who comes back after a page refresh waits instead: the server may be the one that restarts.
+      this.#refuse('disconnected');
+    } else if (this.#phase === 'inside') {
+      this.#events.dispatch({ type: 'connection_lost' });
+    }
+  }
+
+  async #enter(identity: Identity): Promise<void> {
+    try {
+      const result = await this.#requestJoin(identity);
+      this.#identity = { ...identity, sessionKey: result.session_key };
+      this.#events.onSessionKey(result.session_key);
+      this.#onJoined(identity, result);
+    } catch (error) {
+      const code = error instanceof RequestError ? error.code : 'internal';
+      const passing = error instanceof RequestError && error.retryable && code !== 'room_full';
+      if (this.#phase === 'inside' && passing) {
+        // Socket.IO is connected but the room is not ready for us yet; a new connection asks again.
+        this.#signaling.close();
+        window.setTimeout(() => this.#reopen(), PUBLISH_AGAIN_MS);
+      } else {
+        this.#refuse(code);
+      }
+    }
+  }
+
+  #reopen(): void {
+    if (this.#phase === 'inside') this.#signaling.open();
+  }
+
+  async #requestJoin(identity: Identity): Promise<JoinResult> {
+    const join: Requests['join']['request'] = {
+      room_id: identity.roomId,
+      name: identity.name,
+      token: identity.token,
+      session_key: identity.sessionKey,
+      fresh_transports: this.#transports === null,
+      protocol_version: PROTOCOL_VERSION,
+    };
+    try {
+      return await this.#signaling.request('join', join);
+    } catch (error) {
+      const stale = error instanceof RequestError && error.code === 'resume_refused';
+      if (!stale) throw error;
+      return await this.#signaling.request('join', { ...join, session_key: null });
+    }
+  }
+
+  #onJoined(identity: Identity, result: JoinResult): void {
+    this.#phase = 'inside';
+    this.#selfId = result.participant_id;
+    this.#iceServers = result.ice_servers.map(toIceServer);
+    this.#events.dispatch({ type: 'joined', result });
+    if (!result.room.participants.some((p) => p.participant_id === result.participant_id)) {
+      const self = { participant_id: result.participant_id, name: identity.name, host: result.host, bot: false };
+      const participant = { ...self, joined_at: new Date().toISOString(), tracks: [] };
+      this.#events.dispatch({ type: 'participant_joined', participant });
+    }
+    if (result.resumed && this.#transports !== null) {
+      this.#transports.restart();
+    } else {
+      this.#buildTransports();
+    }
+    this.#sendTilesSoon();
+    window.clearInterval(this.#qualityTimer);
+    this.#qualityTimer = window.setInterval(() => void this.#reportQuality(), QUALITY_EVERY_MS);
+  }
+
+  #buildTransports(): void {
+    const everConnected = this.#transports?.everConnected ?? false;
+    this.#transports?.close();
+    this.#events.dispatch({ type: 'media', media: {} });
+    this.#transports = new Transports(this.#signaling, this.#iceServers, everConnected, {
+      onPath: (path) => this.#events.dispatch({ type: 'path', path }),
+      onMedia: (media) => this.#events.dispatch({ type: 'media', media }),
+      onPublished: (source, trackId, muted) => this.#onPublished(source, trackId, muted),
+      onFailure: (error) => this.#onFailure(error),
+    });
+    this.#publish(this.#transports);
+  }
+
+  #publish(transports: Transports): void {
+    transports.publisher.start(this.#media.tracks()).catch((error: unknown) => {
+      this.#onFailure(error);
+      const again = error instanceof RequestError && error.retryable;
+      if (again) window.setTimeout(() => this.#publishAgain(transports), PUBLISH_AGAIN_MS);
+    });
+  }
+
+  #publishAgain(transports: Transports): void {
+    if (transports === this.#transports) transports.publisher.restart().catch((error: unknown) => this.#onFailure(error));
+  }
+
+  #onPublished(source: Source, trackId: string, muted: boolean): void {
+    const participantId = this.#selfId;
+    const kind = source === 'camera' || source === 'screen' ? 'video' : 'audio';
+    const track = { track_id: trackId, participant_id: participantId, kind, source, muted } as const;
+    this.#events.dispatch({ type: 'track_published', track });
+  }
+
+  #onLocalTrack(source: Source, track: MediaStreamTrack | null, muted: boolean): void {
+    const publisher = this.#transports?.publisher;
+    if (publisher === undefined) return;
+    const trackId = publisher.trackId(source);
+    const takenBack = track === null && (source === 'screen' || source === 'screen_audio');
+    if (trackId !== null) {
+      this.#events.dispatch(takenBack ? { type: 'track_unpublished', trackId } : { type: 'track_muted', trackId, muted });
+    }
+    publisher.set(source, track, muted).catch((error: unknown) => this.#onFailure(error));
+  }
+
+  #listen(): void {
+    const signaling = this.#signaling;
+    const { dispatch } = this.#events;
+    signaling.on('subscribe_offer', (offer) => {
+      void this.#entered.then(() => this.#transports?.answer(offer));
+    });
+    signaling.on('transport_replace', () => void this.#entered.then(() => this.#buildTransports()));
+    signaling.on('participant_joined', ({ participant }) => dispatch({ type: 'participant_joined', participant }));
+    signaling.on('participant_left', (m) => dispatch({ type: 'participant_left', participantId: m.participant_id }));
+    signaling.on('track_published', ({ track }) => dispatch({ type: 'track_published', track }));
+    signaling.on('track_unpublished', (m) => dispatch({ type: 'track_unpublished', trackId: m.track_id }));
+    signaling.on('track_muted', (m) => {
+      dispatch({ type: 'track_muted', trackId: m.track_id, muted: m.muted });
+      if (m.by_host && m.muted) this.#onMutedByHost(m.track_id);
+    });
+    signaling.on('active_speakers', ({ speakers }) => dispatch({ type: 'speakers', speakers }));
+    signaling.on('finding', ({ finding }) => dispatch({ type: 'finding', finding, nowMs: performance.now() }));
+    signaling.on('processors_changed', (m) => dispatch({ type: 'processors', processors: m.processors, status: m.status }));
+    signaling.on('chat_message', ({ line }) => dispatch({ type: 'chat', line }));
+    signaling.on('room_changed', ({ locked }) => dispatch({ type: 'locked', locked }));
+    signaling.on('connection_quality', (m) => {
+      dispatch({ type: 'quality', participantId: m.participant_id, score: m.score, layers: m.layers });
+    });
+    signaling.on('closed', ({ reason }) => {
+      if (!PASSING.has(reason)) this.#finish(reason);
+    });
+  }
+
+  #onMutedByHost(trackId: string): void {
+    const publisher = this.#transports?.publisher;
+    if (publisher === undefined || !publisher.owns(trackId)) return;
+    const device = publisher.trackId('camera') === trackId ? 'camera' : 'microphone';
+    void this.#media.setOn(device, false);
+    this.#events.onMutedByHost();
+  }
+
+  #sendTilesSoon(): void {
+    window.clearTimeout(this.#tilesTimer);
+    this.#tilesTimer = window.setTimeout(() => {
+      if (this.#phase !== 'inside') return;
+      const tiles = [...this.#tiles.values()];
+      this.#signaling.request('subscribe', { auto: true, tiles }).catch((error: unknown) => this.#onFailure(error));
+    }, TILES_AFTER_MS);
+  }
+
+  async #reportQuality(): Promise<void> {
+    const quality = await this.#transports?.quality();
+    if (quality == null) return;
+    await this.#signaling.request('report_quality', quality).catch((error: unknown) => this.#onFailure(error));
+  }
+
+  #onFailure(error: unknown): void {
+    if (error instanceof RequestError) {
+      // What was lost with the connection is asked for again after the reconnect.
+      if (error.code !== 'disconnected') this.#events.onFailure(error.code);
+    } else if (this.#phase === 'inside') {
+      this.#events.onFailure('bad_sdp');
+    }
+  }
+
+  #refuse(code: FailureCode): void {
+    this.#close();
+    this.#events.dispatch({ type: 'join_refused', code });
+  }
+
+  #finish(reason: CloseReason): void {
+    if (this.#phase === 'outside') return;
+    this.#close();
+    this.#events.dispatch({ type: 'closed', reason });
+  }
+
+  #close(): void {
+    this.#phase = 'outside';
+    this.#identity = null;
+    this.#signaling.close();
+    this.#transports?.close();
+    this.#transports = null;
+    this.#tiles.clear();
+    window.clearTimeout(this.#tilesTimer);
+    window.clearInterval(this.#qualityTimer);
+    this.#events.onSessionKey(null);
+  }
+}
+
+function toIceServer(server: JoinResult['ice_servers'][number]): RTCIceServer {
+  const ice: RTCIceServer = { urls: server.urls };
+  if (server.username !== null) ice.username = server.username;
+  if (server.credential !== null) ice.credential = server.credential;
+  return ice;
+}

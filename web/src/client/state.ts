@@ -1,0 +1,202 @@
+// The meeting as one immutable value, and how each thing that happens changes it. Pure.
+
+import { applyCaption, type CaptionLine } from './captions';
+import type {
+  ChatLine,
+  CloseReason,
+  FindingEvent,
+  JoinResult,
+  Layer,
+  ParticipantInfo,
+  ProcessorInfo,
+  ProcessorStatus,
+  Prosody,
+  Speaker,
+  TrackInfo,
+} from './protocol';
+import type { FailureCode } from './signaling';
+
+export type Finding = FindingEvent['finding'];
+export type Source = TrackInfo['source'];
+
+/** `reconnecting`: inside, but the signaling connection is lost. `closed`: was inside, is no longer. */
+export type Phase = 'outside' | 'joining' | 'inside' | 'reconnecting' | 'closed';
+
+/** `blocked`: ICE never came up, which almost always means a network without UDP. `lost`: it was up, and is being restarted. */
+export type MediaPath = 'idle' | 'connecting' | 'connected' | 'lost' | 'blocked';
+
+export const MAX_CHAT_LINES = 200;
+
+export interface MeetingState {
+  phase: Phase;
+  /** Why the last attempt to join failed. */
+  refusal: FailureCode | null;
+  closeReason: CloseReason | null;
+  roomId: string;
+  selfId: string;
+  isHost: boolean;
+  inviteUrl: string;
+  locked: boolean;
+  participants: ParticipantInfo[];
+  /** Received media by track id. */
+  media: Record<string, MediaStreamTrack>;
+  path: MediaPath;
+  speakers: Speaker[];
+  captions: CaptionLine[];
+  /** The newest prosody finding by participant id. */
+  prosody: Record<string, Prosody>;
+  chat: ChatLine[];
+  processors: ProcessorInfo[];
+  processorStatus: ProcessorStatus[];
+  /** 0 (lost) to 3 (good) by participant id. */
+  quality: Record<string, number>;
+  layers: Layer[];
+}
+
+export const OUTSIDE: MeetingState = {
+  phase: 'outside',
+  refusal: null,
+  closeReason: null,
+  roomId: '',
+  selfId: '',
+  isHost: false,
+  inviteUrl: '',
+  locked: false,
+  participants: [],
+  media: {},
+  path: 'idle',
+  speakers: [],
+  captions: [],
+  prosody: {},
+  chat: [],
+  processors: [],
+  processorStatus: [],
+  quality: {},
+  layers: [],
+};
+
+export type MeetingAction =
+  | { type: 'joining'; roomId: string }
+  | { type: 'join_refused'; code: FailureCode }
+  | { type: 'joined'; result: JoinResult }
+  | { type: 'connection_lost' }
+  | { type: 'closed'; reason: CloseReason }
+  | { type: 'path'; path: MediaPath }
+  | { type: 'media'; media: Record<string, MediaStreamTrack> }
+  | { type: 'participant_joined'; participant: ParticipantInfo }
+  | { type: 'participant_left'; participantId: string }
+  | { type: 'track_published'; track: TrackInfo }
+  | { type: 'track_unpublished'; trackId: string }
+  | { type: 'track_muted'; trackId: string; muted: boolean }
+  | { type: 'speakers'; speakers: Speaker[] }
+  | { type: 'finding'; finding: Finding; nowMs: number }
+  | { type: 'chat'; line: ChatLine }
+  | { type: 'processors'; processors: ProcessorInfo[]; status: ProcessorStatus[] }
+  | { type: 'locked'; locked: boolean }
+  | { type: 'quality'; participantId: string; score: number; layers: Layer[] };
+
+export function reduceMeeting(state: MeetingState, action: MeetingAction): MeetingState {
+  switch (action.type) {
+    case 'joining':
+      return { ...OUTSIDE, phase: 'joining', roomId: action.roomId };
+    case 'join_refused':
+      return { ...OUTSIDE, roomId: state.roomId, refusal: action.code };
+    case 'joined':
+      return enter(state, action.result);
+    case 'connection_lost':
+      return state.phase === 'inside' ? { ...state, phase: 'reconnecting', speakers: [] } : state;
+    case 'closed':
+      return { ...state, phase: 'closed', closeReason: action.reason, media: {}, path: 'idle', speakers: [] };
+    case 'path':
+      return { ...state, path: action.path };
+    case 'media':
+      return { ...state, media: action.media };
+    case 'participant_joined':
+      return { ...state, participants: upsertParticipant(state.participants, action.participant) };
+    case 'participant_left':
+      return { ...state, participants: state.participants.filter((p) => p.participant_id !== action.participantId) };
+    case 'track_published':
+      return { ...state, participants: upsertTrack(state.participants, action.track) };
+    case 'track_unpublished':
+      return { ...state, participants: mapTracks(state.participants, (t) => (t.track_id === action.trackId ? null : t)) };
+    case 'track_muted':
+      return { ...state, participants: muteTrack(state.participants, action.trackId, action.muted) };
+    case 'speakers':
+      return { ...state, speakers: action.speakers };
+    case 'finding':
+      return applyFinding(state, action.finding, action.nowMs);
+    case 'chat':
+      return { ...state, chat: [...state.chat, action.line].slice(-MAX_CHAT_LINES) };
+    case 'processors':
+      return { ...state, processors: action.processors, processorStatus: action.status };
+    case 'locked':
+      return { ...state, locked: action.locked };
+    case 'quality':
+      return applyQuality(state, action.participantId, action.score, action.layers);
+  }
+}
+
+/** A resume keeps what the snapshot does not carry: captions and received media. */
+function enter(state: MeetingState, result: JoinResult): MeetingState {
+  const kept = result.resumed ? state : { ...OUTSIDE, captions: state.captions };
+  return {
+    ...kept,
+    phase: 'inside',
+    refusal: null,
+    closeReason: null,
+    roomId: result.room.room_id,
+    selfId: result.participant_id,
+    isHost: result.host,
+    inviteUrl: result.invite_url,
+    locked: result.room.locked,
+    participants: result.room.participants,
+    chat: result.room.chat,
+    processors: result.room.processors,
+    processorStatus: result.room.processor_status,
+  };
+}
+
+function upsertParticipant(all: ParticipantInfo[], participant: ParticipantInfo): ParticipantInfo[] {
+  const known = all.findIndex((p) => p.participant_id === participant.participant_id);
+  return known < 0 ? [...all, participant] : all.with(known, participant);
+}
+
+function upsertTrack(all: ParticipantInfo[], track: TrackInfo): ParticipantInfo[] {
+  return all.map((participant) => {
+    if (participant.participant_id !== track.participant_id) return participant;
+    const others = participant.tracks.filter((t) => t.track_id !== track.track_id);
+    return { ...participant, tracks: [...others, track] };
+  });
+}
+
+function mapTracks(all: ParticipantInfo[], change: (track: TrackInfo) => TrackInfo | null): ParticipantInfo[] {
+  return all.map((participant) => {
+    const tracks = participant.tracks.map(change).filter((track) => track !== null);
+    return { ...participant, tracks };
+  });
+}
+
+function muteTrack(all: ParticipantInfo[], trackId: string, muted: boolean): ParticipantInfo[] {
+  return mapTracks(all, (track) => (track.track_id === trackId ? { ...track, muted } : track));
+}
+
+/** Kinds that this client does not know (a newer server's) are ignored. */
+function applyFinding(state: MeetingState, finding: Finding, nowMs: number): MeetingState {
+  switch (finding.kind) {
+    case 'caption':
+      return { ...state, captions: applyCaption(state.captions, finding, nowMs) };
+    case 'prosody':
+      return { ...state, prosody: { ...state.prosody, [finding.participant_id]: finding } };
+    default:
+      return state;
+  }
+}
+
+function applyQuality(state: MeetingState, participantId: string, score: number, layers: Layer[]): MeetingState {
+  const quality = { ...state.quality, [participantId]: score };
+  return { ...state, quality, layers: participantId === state.selfId ? layers : state.layers };
+}
+
+export function trackOf(participant: ParticipantInfo | undefined, source: Source): TrackInfo | undefined {
+  return participant?.tracks.find((track) => track.source === source);
+}

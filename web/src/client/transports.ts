@@ -1,0 +1,118 @@
+// Both connections of one meeting: built together, watched together, restarted one by one.
+
+import { BLOCKED_AFTER_MS, mediaPath, restartDelayMs } from './path';
+import type { SubscribeOffer } from './protocol';
+import { Publisher } from './publisher';
+import { qualityBetween, readTotals, type ReceptionTotals, type Stat } from './quality';
+import type { ReportQuality } from './protocol';
+import type { Signaling } from './signaling';
+import type { MediaPath, Source } from './state';
+import { Subscriber } from './subscriber';
+
+/** `disconnected` often heals by itself within this time; after it we help. */
+const HEAL_MS = 3000;
+
+export interface TransportsEvents {
+  onPath(path: MediaPath): void;
+  onMedia(media: Record<string, MediaStreamTrack>): void;
+  onPublished(source: Source, trackId: string, muted: boolean): void;
+  /** A restart or an answer was refused; it is tried again where that can help. */
+  onFailure(error: unknown): void;
+}
+
+type Side = 'publish' | 'subscribe';
+
+export class Transports {
+  readonly publisher: Publisher;
+  readonly #subscriber: Subscriber;
+  readonly #signaling: Signaling;
+  readonly #events: TransportsEvents;
+  readonly #states: Record<Side, RTCPeerConnectionState> = { publish: 'new', subscribe: 'new' };
+  readonly #attempts: Record<Side, number> = { publish: 0, subscribe: 0 };
+  readonly #restarts = new Map<Side, number>();
+  readonly #startedAtMs = performance.now();
+  readonly #patience: number;
+  #everConnected: boolean;
+  #totals: ReceptionTotals = readTotals([]);
+
+  /** `everConnected`: true if earlier transports of this meeting worked. */
+  constructor(signaling: Signaling, iceServers: RTCIceServer[], everConnected: boolean, events: TransportsEvents) {
+    this.#signaling = signaling;
+    this.#events = events;
+    this.#everConnected = everConnected;
+    const onPublish = (state: RTCPeerConnectionState) => this.#setState('publish', state);
+    const onSubscribe = (state: RTCPeerConnectionState) => this.#setState('subscribe', state);
+    this.publisher = new Publisher(signaling, iceServers, { onPublished: events.onPublished, onState: onPublish });
+    this.#subscriber = new Subscriber(signaling, iceServers, { onMedia: events.onMedia, onState: onSubscribe });
+    this.#patience = window.setTimeout(() => this.#tell(), BLOCKED_AFTER_MS + 50);
+  }
+
+  get everConnected(): boolean {
+    return this.#everConnected;
+  }
+
+  answer(offer: SubscribeOffer): void {
+    this.#subscriber.answer(offer).catch(this.#events.onFailure);
+  }
+
+  /** ICE restart of both, after the signaling connection came back or when the person asks for it. */
+  restart(): void {
+    this.#restartNow('publish');
+    this.#restartNow('subscribe');
+  }
+
+  /** What was received since the last call; null if nothing. */
+  async quality(): Promise<ReportQuality | null> {
+    const report = await this.#subscriber.stats();
+    const totals = readTotals([...report.values()] as Stat[]);
+    const quality = qualityBetween(this.#totals, totals);
+    this.#totals = totals;
+    return quality;
+  }
+
+  close(): void {
+    window.clearTimeout(this.#patience);
+    for (const timer of this.#restarts.values()) window.clearTimeout(timer);
+    this.publisher.close();
+    this.#subscriber.close();
+  }
+
+  #setState(side: Side, state: RTCPeerConnectionState): void {
+    this.#states[side] = state;
+    if (state === 'connected') {
+      this.#attempts[side] = 0;
+      this.#cancelRestart(side);
+    } else if (state === 'disconnected') {
+      this.#restartAfter(side, HEAL_MS);
+    } else if (state === 'failed') {
+      this.#restartAfter(side, restartDelayMs(this.#attempts[side]++));
+    }
+    this.#tell();
+  }
+
+  #tell(): void {
+    const waitedMs = performance.now() - this.#startedAtMs;
+    const path = mediaPath(Object.values(this.#states), this.#everConnected, waitedMs);
+    if (path === 'connected') this.#everConnected = true;
+    this.#events.onPath(path);
+  }
+
+  #restartAfter(side: Side, delayMs: number): void {
+    this.#cancelRestart(side);
+    this.#restarts.set(
+      side,
+      window.setTimeout(() => this.#restartNow(side), delayMs),
+    );
+  }
+
+  #cancelRestart(side: Side): void {
+    window.clearTimeout(this.#restarts.get(side));
+    this.#restarts.delete(side);
+  }
+
+  #restartNow(side: Side): void {
+    this.#cancelRestart(side);
+    const asked = side === 'publish' ? this.publisher.restart() : this.#signaling.request('restart_subscribe', {});
+    asked.catch(this.#events.onFailure);
+  }
+}
