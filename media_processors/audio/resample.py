@@ -1,0 +1,46 @@
+"""48 kHz to a rate that divides it, in pieces, with state."""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from media_processors.base import Samples
+
+_TAPS_PER_PHASE = 32
+_KAISER_BETA = 6.0
+_CUTOFF = 0.9
+"""Of the output's Nyquist frequency. With this many taps, what could alias below it is 60 dB down."""
+
+
+class Downsampler:
+    """A polyphase FIR low-pass and decimator (windowed sinc; Oppenheim & Schafer, Section 7.5). Lags by `delay_ms`."""
+
+    def __init__(self, from_hz: int = 48_000, to_hz: int = 16_000) -> None:
+        """Raises ValueError if `to_hz` does not divide `from_hz`."""
+        if to_hz <= 0 or from_hz % to_hz:
+            raise ValueError(f"{to_hz} Hz does not divide {from_hz} Hz")
+        self.factor = from_hz // to_hz
+        taps = _TAPS_PER_PHASE * self.factor if self.factor > 1 else 1
+        self.delay_ms = (taps - 1) / 2 / from_hz * 1000
+        self._kernel = self._design(taps)
+        self._tail: Samples = np.zeros(taps - 1, np.float32)
+
+    def push(self, samples: Samples) -> Samples:
+        """All output that `samples`, shape (n,), completes: n / factor samples, what does not divide waits for the next."""
+        if self.factor == 1:
+            return samples
+        joined = np.concatenate((self._tail, samples))
+        count = max(0, (len(joined) - len(self._kernel)) // self.factor + 1)
+        windows = sliding_window_view(joined, len(self._kernel))[: count * self.factor : self.factor]
+        self._tail = joined[count * self.factor :]
+        return windows @ self._kernel
+
+    def reset(self) -> None:
+        """Forget the past."""
+        self._tail = np.zeros(len(self._kernel) - 1, np.float32)
+
+    def _design(self, taps: int) -> Samples:
+        if taps == 1:
+            return np.ones(1, np.float32)
+        at = np.arange(taps) - (taps - 1) / 2
+        kernel = np.sinc(at * _CUTOFF / self.factor) * np.kaiser(taps, _KAISER_BETA)
+        return np.asarray(kernel / kernel.sum(), np.float32)
