@@ -74,7 +74,7 @@ class Reception:
                     return False
                 if ahead > 0:
                     self._highest = extended
-            elif ahead >= -MAX_DROPOUT or not self._jump_confirmed(seq):
+            elif abs(ahead) <= MAX_DROPOUT or not self._jump_confirmed(seq):
                 return False
             else:
                 extended = self._restart(seq, highest)

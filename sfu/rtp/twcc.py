@@ -91,24 +91,30 @@ def _build_statuses(arrivals_us: list[int | None], last_us: int) -> tuple[list[i
 
 
 def _build_chunks(statuses: list[int]) -> bytes:
-    """The status chunks, each of the kind that reaches furthest, which makes them the fewest (sections 3.1.3 and 3.1.4)."""
+    """The status chunks, each of the kind that reaches furthest (sections 3.1.3 and 3.1.4).
+
+    A run says its length; a vector holds exactly 14 or 7 statuses, and only the last one may have some left over.
+    """
     chunks = bytearray()
     at = 0
     while at < len(statuses):
         run = _run_length(statuses, at)
-        one_bit = _one_bit_length(statuses, at)
-        if run >= 7 and run >= one_bit:
-            chunk, length = statuses[at] << 13 | run, run
-        elif one_bit > 7:
-            chunk, length = 0x8000, one_bit
-            for index in range(length):
-                chunk |= statuses[at + index] << (13 - index)
+        one_bit = statuses[at : at + 14]
+        two_bit = statuses[at : at + 7]
+        if run >= len(two_bit) and (run >= len(one_bit) or _LARGE in one_bit):
+            chunk = statuses[at] << 13 | run
+            at += run
+        elif len(one_bit) > 7 and _LARGE not in one_bit:
+            chunk = 0x8000
+            for index, status in enumerate(one_bit):
+                chunk |= status << (13 - index)
+            at += len(one_bit)
         else:
-            chunk, length = 0xC000, min(7, len(statuses) - at)
-            for index in range(length):
-                chunk |= statuses[at + index] << (12 - 2 * index)
+            chunk = 0xC000
+            for index, status in enumerate(two_bit):
+                chunk |= status << (12 - 2 * index)
+            at += len(two_bit)
         chunks += chunk.to_bytes(2, "big")
-        at += length
     return bytes(chunks)
 
 
@@ -117,15 +123,6 @@ def _run_length(statuses: list[int], at: int) -> int:
     end = min(len(statuses), at + _LONGEST_RUN)
     stop = at + 1
     while stop < end and statuses[stop] == statuses[at]:
-        stop += 1
-    return stop - at
-
-
-def _one_bit_length(statuses: list[int], at: int) -> int:
-    """How many statuses from `at` on fit into one vector of single bits, which cannot say _LARGE."""
-    end = min(len(statuses), at + 14)
-    stop = at
-    while stop < end and statuses[stop] != _LARGE:
         stop += 1
     return stop - at
 
