@@ -4,7 +4,7 @@ import struct
 from typing import NamedTuple
 
 _FIXED = struct.Struct("!BBHII")
-_FIXED_AND_EXTENSION = struct.Struct("!BBHIIHH")
+_unpack_fixed_and_extension = struct.Struct("!BBHIIHH").unpack_from
 _EXTENSION = struct.Struct("!HH")
 _ONE_BYTE = 0xBEDE
 _TWO_BYTE = 0x1000  # the low four bits of this profile are free for applications
@@ -37,12 +37,12 @@ def parse(packet: bytes) -> RtpHeader:
     Raises ValueError when the version is not 2, or the CSRC list, the extensions or the padding exceed the packet.
     """
     size = len(packet)
-    if size < 16 or packet[0] != 0x90:
+    if size < 16:
+        return _parse_any(packet)
+    first, second, seq, timestamp, ssrc, profile, words = _unpack_fixed_and_extension(packet)
+    if first != 0x90 or profile != _ONE_BYTE:
         return _parse_any(packet)
     # No padding, no CSRC, extensions: what browsers send. The loop below is that of _one_byte_elements, inlined for speed.
-    _, second, seq, timestamp, ssrc, profile, words = _FIXED_AND_EXTENSION.unpack_from(packet)
-    if profile != _ONE_BYTE:
-        return _parse_any(packet)
     start = 16 + 4 * words
     if start > size:
         raise ValueError("RTP header extension: exceeds the packet")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import settings
 from hypothesis import strategies as st
 
-fuzzed = settings(max_examples=200, deadline=None)  # no deadline: a busy machine is not a failure
+fuzzed = settings(max_examples=100, deadline=None)  # no deadline: a busy machine is not a failure
 
 
 @st.composite

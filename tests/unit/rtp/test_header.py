@@ -121,6 +121,21 @@ def test_what_is_built_is_parsed(
     assert payload(packet) == content
 
 
+def outcome(packet: bytes) -> tuple[object, bytes] | str:
+    try:
+        parsed = header.parse(packet)
+    except ValueError as error:
+        return str(error)
+    return parsed.extensions, packet[parsed.payload_start : parsed.payload_end]
+
+
+@fuzzed
+@given(hostile((BROWSER[12:], EVERYTHING[16:])))
+def test_the_quick_path_agrees_with_the_general_one(rest: bytes) -> None:
+    fixed = BROWSER[1:12]
+    assert outcome(b"\x90" + fixed + rest) == outcome(b"\x91" + fixed + b"csrc" + rest)
+
+
 @pytest.mark.parametrize(
     ("a", "b", "delta"),
     [(1, 0, 1), (0, 1, -1), (0, 65535, 1), (65535, 0, -1), (32767, 0, 32767), (32768, 0, -32768), (5, 5, 0)],
