@@ -325,9 +325,10 @@ class ChatMessage(Message):
 
 
 class RoomChanged(Message):
-    """The room was locked or unlocked."""
+    """The room was locked or unlocked, or has another host."""
 
     locked: bool
+    hosts: list[Id] = Field(default_factory=list, description="who is a host now")
 
 
 class Layer(Message):

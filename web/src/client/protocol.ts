@@ -252,9 +252,11 @@ export interface ReportQuality {
 /** Ask for an ICE restart of the subscribe transport: a `subscribe_offer` with new credentials follows. */
 export type RestartSubscribe = Record<string, never>;
 
-/** The room was locked or unlocked. */
+/** The room was locked or unlocked, or has another host. */
 export interface RoomChanged {
   locked: boolean;
+  /** who is a host now */
+  hosts: string[];
 }
 
 /** The whole room, sent at join and at resume, so that no client ever has to replay events. */

@@ -1,0 +1,330 @@
+"""Sockets: Socket.IO events in, acks and events out. Checks shape, size, speed and origin; knows nothing about meetings.
+
+Order: the requests of one socket are handled one after the other, in order of arrival, and no event overtakes the ack
+of a join (events wait in the outbox until the ack is on its way).
+
+Bounds: `PENDING_MAX` requests waiting (more are refused: `rate_limited`); `OUTBOX_MAX` events and `UNREAD_MAX` packets
+waiting for a client that does not read (then the socket is cut; resuming brings a fresh snapshot, so nothing is lost
+silently). A socket that goes on asking while it is refused, as fast again as it may, is cut, too.
+"""
+
+import asyncio
+import contextlib
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import socketio
+import structlog
+from aiohttp import web
+from pydantic import ValidationError
+
+from signaling.errors import MessageError, RoomError, SignalingError, from_validation
+from signaling.limits import TokenBucket
+from signaling.participants import Outlet, Participant
+from signaling.protocol.codes import CloseReason, ErrorCode
+from signaling.protocol.messages import EVENTS, REQUESTS, Ack, Closed, Join, JoinResult, Message
+from signaling.settings import SignalingSettings
+
+PENDING_MAX = 64
+OUTBOX_MAX = 1024
+UNREAD_MAX = 1024
+FAREWELL_S = 1.0
+PING_INTERVAL_S = 10
+PING_TIMEOUT_S = 10
+NAMES = {model: name for name, model in EVENTS.items()}
+
+log = structlog.get_logger()
+
+
+class Lobby(Protocol):
+    """Who gives seats (`signaling.lobby.Lobby`)."""
+
+    async def join(self, request: Join, outlet: Outlet, base_url: str) -> tuple[Participant, JoinResult]:
+        """Give a seat. Raises `SignalingError`."""
+
+    def socket_lost(self, participant: Participant, outlet: Outlet) -> None:
+        """The socket of somebody closed."""
+
+
+Handle = Callable[[Participant, Message], Awaitable[Message | None]]
+
+
+class TextPacket(socketio.packet.Packet):  # type: ignore[misc]  # python-socketio ships no types
+    """Socket.IO packets without binary attachments (which the library would collect without bound) and with a name."""
+
+    uses_binary_events = False
+
+    def decode(self, encoded_packet: str) -> int:
+        """Raises ValueError for anything but text packets whose events have a name that the library does not use."""
+        attachments = int(super().decode(encoded_packet) or 0)
+        if attachments or self.packet_type in (socketio.packet.BINARY_EVENT, socketio.packet.BINARY_ACK):
+            raise ValueError("packet: binary")
+        if self.packet_type == socketio.packet.EVENT:
+            name = self.data[0] if isinstance(self.data, list) and self.data else None
+            if not isinstance(name, str) or name in socketio.AsyncServer.reserved_events:
+                raise ValueError("packet: event name")
+        return attachments
+
+
+class Connection:
+    """One socket: what waits in it, and for whom it speaks."""
+
+    def __init__(self, sid: str, request: web.Request, settings: SignalingSettings) -> None:
+        self.sid = sid
+        self.participant: Participant | None = None
+        self.last_close: CloseReason | None = None
+        self.turn = asyncio.Lock()
+        self.pending = 0
+        self.closed = False
+        self.bucket = TokenBucket(settings.messages_per_s, settings.message_burst)
+        self.patience = TokenBucket(settings.messages_per_s, settings.message_burst)
+        self.base_url = f"{settings.scheme if settings.tls_cert else request.scheme}://{request.host}"
+        self.outbox: deque[tuple[str, dict[str, Any]]] = deque()
+        self.wake = asyncio.Event()
+        self.held = True
+        self.sending: asyncio.Task[None] | None = None
+        self._request = request
+
+    def send(self, message: Message) -> None:
+        """Queue an event; a client for whom too many wait is cut off."""
+        if self.closed:
+            return
+        if len(self.outbox) >= OUTBOX_MAX:
+            self.cut("outbox_full")
+            return
+        self.outbox.append((NAMES[type(message)], message.model_dump(mode="json")))
+        self.wake.set()
+
+    def release(self) -> None:
+        """It no longer speaks for its participant."""
+        if self.participant is not None:
+            self.last_close = self.participant.close_reason
+        self.participant = None
+
+    def open_outbox(self) -> None:
+        """Let events out."""
+        self.held = False
+        self.wake.set()
+
+    def discard_outbox(self) -> None:
+        """Forget events of a join that failed."""
+        self.outbox.clear()
+
+    def hang_up(self) -> None:
+        """Close the TCP connection after what was written."""
+        self.closed = True
+        if self._request.transport is not None:
+            self._request.transport.close()
+
+    def cut(self, reason: str) -> None:
+        """Close the TCP connection at once: a client that does not read would not read a farewell either."""
+        if not self.closed:
+            log.warning("socket_cut", sid=self.sid, reason=reason)
+            self.closed = True
+            if self._request.transport is not None:
+                self._request.transport.abort()
+
+
+class Gateway:
+    """The Socket.IO server."""
+
+    def __init__(self, settings: SignalingSettings, lobby: Lobby, handle: Handle) -> None:
+        self._settings = settings
+        self._lobby = lobby
+        self._handle = handle
+        self._connections: dict[str, Connection] = {}
+        self._finishing: set[asyncio.Task[None]] = set()
+        self._sio = socketio.AsyncServer(
+            async_mode="aiohttp",
+            serializer=TextPacket,
+            transports=["websocket"],
+            max_http_buffer_size=settings.max_message_bytes,
+            cors_allowed_origins=self._origin_allowed,
+            cors_credentials=False,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+        )
+        self._sio.on("connect", self._connected)
+        self._sio.on("disconnect", self._disconnected)
+        self._sio.on("*", self._received)
+
+    def attach(self, app: web.Application) -> None:
+        """Serve `/socket.io/` in `app`."""
+        self._sio.attach(app)
+
+    async def close(self) -> None:
+        """Tell every client that we go down, and close the sockets. Seats are kept: media workers may go on."""
+        for connection in list(self._connections.values()):
+            connection.send(Closed(reason=CloseReason.SERVER_SHUTDOWN))
+            connection.open_outbox()
+            connection.closed = True
+            connection.wake.set()
+        farewells = [self._farewell(connection) for connection in self._connections.values()]
+        await asyncio.gather(*farewells)
+        await asyncio.gather(*self._finishing, return_exceptions=True)
+        await self._sio.shutdown()
+
+    async def _farewell(self, connection: Connection) -> None:
+        """Let out what waits, then hang up: not by a Socket.IO disconnect, after which clients would not come back."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                if connection.sending is not None:
+                    await connection.sending
+                socket = self._socket(connection.sid)
+                if socket is not None:
+                    await socket.queue.join()
+        connection.hang_up()
+
+    # --- sockets
+
+    def _origin_allowed(self, origin: str | None, environ: dict[str, Any]) -> bool:
+        listed = [*self._settings.allowed_origins, self._settings.public_url]
+        return origin_allowed(origin, environ.get("HTTP_HOST", ""), [url for url in listed if url])
+
+    async def _connected(self, sid: str, environ: dict[str, Any], *_: Any) -> None:
+        connection = Connection(sid, environ["aiohttp.request"], self._settings)
+        self._connections[sid] = connection
+        connection.sending = asyncio.create_task(self._send(connection), name=f"outbox-{sid}")
+
+    async def _disconnected(self, sid: str, *_: Any) -> None:
+        connection = self._connections.pop(sid, None)
+        if connection is None:
+            return
+        connection.closed = True
+        connection.wake.set()
+        self._finish(connection)
+        participant = connection.participant
+        if participant is not None:
+            self._lobby.socket_lost(participant, connection)
+
+    def _finish(self, connection: Connection) -> None:
+        task = connection.sending
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
+
+    async def _send(self, connection: Connection) -> None:
+        while True:
+            await connection.wake.wait()
+            connection.wake.clear()
+            while connection.outbox and not connection.held:
+                event, message = connection.outbox.popleft()
+                await self._sio.emit(event, message, to=connection.sid)
+                if self._unread(connection.sid) > UNREAD_MAX:
+                    connection.cut("client_does_not_read")
+            if connection.closed:
+                return
+
+    def _unread(self, sid: str) -> int:
+        """Packets that the library holds for a client (its queue has no bound of its own)."""
+        socket = self._socket(sid)
+        return socket.queue.qsize() if socket is not None else 0
+
+    def _socket(self, sid: str) -> Any:
+        """The library's own socket, or None."""
+        return self._sio.eio.sockets.get(self._sio.manager.eio_sid_from_sid(sid, "/"))
+
+    # --- requests
+
+    async def _received(self, event: str, sid: str, *arguments: Any) -> dict[str, Any]:
+        connection = self._connections.get(sid)
+        if connection is None:
+            return _refusal(RoomError(ErrorCode.NOT_JOINED, "the connection is closed"))
+        return await self.answer(connection, event, arguments)
+
+    async def answer(self, connection: Connection, event: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        """The ack of a request. Never raises."""
+        try:
+            self._throttle(connection)
+            request = parse(event, arguments)
+        except SignalingError as error:
+            return _refusal(error)
+        connection.pending += 1
+        try:
+            async with connection.turn:
+                return await self._answer_in_turn(connection, request)
+        finally:
+            connection.pending -= 1
+
+    async def _answer_in_turn(self, connection: Connection, request: Message) -> dict[str, Any]:
+        try:
+            result = await self._dispatch(connection, request)
+        except SignalingError as error:
+            return _refusal(error)
+        except Exception as error:  # the client gets a code, the log the place; the error's text may be personal
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename}:{place.lineno}"
+            log.error("request_failed", request=type(request).__name__, error=type(error).__name__, where=where)
+            return _refusal(SignalingError(ErrorCode.INTERNAL, "something went wrong on the server"))
+        payload = result.model_dump(mode="json") if result is not None else None
+        return Ack(ok=True, result=payload).model_dump(mode="json", exclude={"error"})
+
+    async def _dispatch(self, connection: Connection, request: Message) -> Message | None:
+        if connection.closed:
+            raise RoomError(ErrorCode.NOT_JOINED, "the connection is closed")
+        if isinstance(request, Join):
+            return await self._join(connection, request)
+        if connection.participant is None:
+            ended = connection.last_close is CloseReason.ROOM_ENDED
+            raise RoomError(ErrorCode.ROOM_ENDED if ended else ErrorCode.NOT_JOINED, "you are not in a room")
+        return await self._handle(connection.participant, request)
+
+    async def _join(self, connection: Connection, request: Join) -> JoinResult:
+        if connection.participant is not None:
+            raise RoomError(ErrorCode.ALREADY_JOINED, "you are in a room already")
+        connection.held = True
+        try:
+            participant, result = await self._lobby.join(request, connection, connection.base_url)
+        except BaseException:
+            connection.discard_outbox()
+            raise
+        connection.participant = participant
+        if connection.closed:
+            self._lobby.socket_lost(participant, connection)
+        # The ack is queued in the same step of the loop in which the handler returns, the outbox opens in a later one.
+        asyncio.get_running_loop().call_soon(connection.open_outbox)
+        return result
+
+    def _throttle(self, connection: Connection) -> None:
+        now_ns = time.monotonic_ns()
+        if not connection.bucket.take(now_ns):
+            if not connection.patience.take(now_ns):
+                connection.cut("flood")
+            raise MessageError(ErrorCode.RATE_LIMITED, "too many messages; wait a moment")
+        if self._unread(connection.sid) > UNREAD_MAX:
+            connection.cut("client_does_not_read")
+        if connection.pending >= PENDING_MAX:
+            raise MessageError(ErrorCode.RATE_LIMITED, f"more than {PENDING_MAX} requests are waiting")
+
+
+def parse(event: str, arguments: tuple[Any, ...]) -> Message:
+    """The typed request. Raises `MessageError`."""
+    if event not in REQUESTS:
+        raise MessageError(ErrorCode.BAD_MESSAGE, "there is no such request")
+    if len(arguments) != 1 or not isinstance(arguments[0], dict):
+        raise MessageError(ErrorCode.BAD_MESSAGE, "a request carries exactly one object")
+    model, _ = REQUESTS[event]
+    try:
+        return model.model_validate(arguments[0])
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+def origin_allowed(origin: str | None, host: str, listed: list[str]) -> bool:
+    """Whether a page of `origin` may connect (RFC 6455 section 10.2): our own, or one that is listed.
+
+    Programs that are not browsers send no Origin; they are let in, for they could send any.
+    """
+    if origin is None or origin in listed:
+        return True
+    parts = urlsplit(origin)
+    return parts.scheme in ("http", "https") and bool(host) and parts.netloc.lower() == host.lower()
+
+
+def _refusal(error: SignalingError) -> dict[str, Any]:
+    return Ack(ok=False, error=error.wire()).model_dump(mode="json", exclude={"result"})

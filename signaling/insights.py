@@ -1,0 +1,204 @@
+"""What the processors say: which exist, what they do on each track, and their findings, to those who may read them.
+
+Two hosts: `path` (transforms, in the path of the sound) and `watch` (observers). While a host is away its processors are
+unavailable and say so; what participants chose stands, and the worker applies it again when the host is back.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from media_processors.findings import FINDING, ProcessorInfo, ProcessorStatus
+from sfu.channel import Channel
+from signaling.errors import RoomError
+from signaling.links import REQUEST_TIMEOUT_S, Link
+from signaling.media import MediaPlane
+from signaling.participants import Participant, Track
+from signaling.policy import PROCESSED_SOURCES, for_everybody, processing_of
+from signaling.protocol.codes import ErrorCode
+from signaling.protocol.messages import FindingEvent, ProcessorsChanged
+from signaling.rooms import Room, Rooms
+
+POLL_S = 5.0  # a model may be pulled, or an engine die, while we run
+STATUS_MAX = 8192  # a host may be ahead of us, so also of tracks not known yet; the oldest is dropped
+RESTARTING = "host is restarting"
+STARTING = "starting"
+_INFOS = TypeAdapter(list[ProcessorInfo])
+
+log = structlog.get_logger()
+
+
+class Insights:
+    """Links to the hosts of processors, and the merged picture of what they say."""
+
+    def __init__(self, hosts: list[Path], rooms: Rooms, media: MediaPlane) -> None:
+        self.dropped: dict[str, int] = {"malformed": 0, "unknown_track": 0, "old_epoch": 0}
+        self._rooms = rooms
+        self._media = media
+        self._infos: dict[str, list[ProcessorInfo]] = {path.stem: [] for path in hosts}
+        self._status: dict[tuple[str, str], ProcessorStatus] = {}
+        self._links = [self._link(path) for path in hosts]
+
+    def start(self) -> None:
+        """Begin to connect to the hosts."""
+        for link in self._links:
+            link.start()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        for link in self._links:
+            await link.close()
+
+    # --- the picture
+
+    def processors(self) -> list[ProcessorInfo]:
+        """Every processor that was ever heard of, by name."""
+        return sorted((info for infos in self._infos.values() for info in infos), key=lambda info: info.name)
+
+    def status(self, room: Room) -> list[ProcessorStatus]:
+        """What every processor does on every microphone of a room."""
+        return [
+            self._status_of(track, info)
+            for track in room.tracks()
+            if track.source in PROCESSED_SOURCES
+            for info in self.processors()
+            if info.media == track.kind
+        ]
+
+    def _status_of(self, track: Track, info: ProcessorInfo) -> ProcessorStatus:
+        def status(state: str, reason: str = "") -> ProcessorStatus:
+            fields = {"track_id": track.track_id, "processor": info.name, "state": state, "reason": reason}
+            return ProcessorStatus.model_validate(fields)
+
+        if not info.available:
+            return status("unavailable", info.reason)
+        if not track.processors.get(info.name, False):
+            return status("off")
+        if track.bypassed is not None and info.kind == "transform":
+            return status("bypass", track.bypassed)
+        return self._status.get((track.track_id, info.name)) or status("unavailable", STARTING)
+
+    def announce(self, room: Room) -> None:
+        """Tell a room how its processors are."""
+        room.broadcast(ProcessorsChanged(processors=self.processors(), status=self.status(room)))
+
+    # --- consent
+
+    def refresh(self, participant: Participant, track: Track) -> None:
+        """Work out anew which processors a track has."""
+        track.processors = processing_of(track.source, participant.consent, self.processors(), track.processors)
+
+    async def choose(self, room: Room, participant: Participant, name: str, on: bool) -> None:
+        """Switch a processor for somebody's own tracks. Raises `RoomError`, or `MediaError` if not confirmed yet."""
+        info = next((info for info in self.processors() if info.name == name), None)
+        if info is None:
+            raise RoomError(ErrorCode.NO_SUCH_PROCESSOR, "there is no such processor")
+        if on and not info.available:
+            remedy = f"{info.reason}: {info.command}" if info.command else info.reason
+            raise RoomError(ErrorCode.PROCESSOR_UNAVAILABLE, remedy)
+        participant.consent.choose(name, on)
+        self._media.keep_participant(room, participant)
+        tracks = list(participant.tracks.values())
+        for track in tracks:
+            self.refresh(participant, track)
+        self.announce(room)
+        for track in tracks:
+            if track.source in PROCESSED_SOURCES:
+                await self._media.set_processing(room, participant, track)
+
+    def bypassed(self, track: Track, room: Room, reason: str | None) -> None:
+        """The worker sends the raw track (`reason`), or no longer does (None)."""
+        if track.bypassed != reason:
+            track.bypassed = reason
+            self.announce(room)
+
+    def forget(self, track_id: str) -> None:
+        """A track is gone."""
+        for key in [key for key in self._status if key[0] == track_id]:
+            del self._status[key]
+
+    # --- hosts
+
+    def _link(self, path: Path) -> Link:
+        host = path.stem
+
+        async def session(channel: Channel) -> None:
+            while True:
+                reply = await channel.request("processors", timeout_s=REQUEST_TIMEOUT_S)
+                listed = reply.get("processors") if isinstance(reply, dict) else reply
+                self._heard(host, _INFOS.validate_python(listed))
+                await asyncio.sleep(POLL_S)
+
+        return Link(path, session, self._notified, lambda: self._lost(host))
+
+    def _heard(self, host: str, infos: list[ProcessorInfo]) -> None:
+        if infos == self._infos[host]:
+            return
+        self._infos[host] = infos
+        for room in self._rooms:
+            for participant in room.participants.values():
+                self._reconsider(room, participant)
+            self.announce(room)
+
+    def _reconsider(self, room: Room, participant: Participant) -> None:
+        for track in participant.tracks.values():
+            before = track.processors
+            self.refresh(participant, track)
+            if track.processors != before:
+                self._media.keep_processing(room, participant, track)
+
+    def _lost(self, host: str) -> None:
+        names = {info.name for info in self._infos[host]}
+        for key in [key for key in self._status if key[1] in names]:
+            del self._status[key]
+        away = {"available": False, "reason": RESTARTING, "command": ""}
+        self._heard(host, [info.model_copy(update=away) for info in self._infos[host]])
+
+    def _notified(self, event: str, params: dict[str, Any]) -> None:
+        try:
+            if event == "finding":
+                self._found(params)
+            elif event == "processor_status":
+                self._changed(ProcessorStatus.model_validate(params))
+            else:
+                self._drop("malformed")
+        except ValidationError:
+            self._drop("malformed")
+
+    def _found(self, params: dict[str, Any]) -> None:
+        finding = FINDING.validate_python(params)
+        track = self._rooms.track(finding.track_id)
+        participant = self._rooms.participant(track.participant_id) if track else None
+        room = self._rooms.find(participant.room_id) if participant else None
+        if participant is None or room is None or finding.participant_id != participant.id:
+            self._drop("unknown_track")
+            return
+        if finding.epoch < participant.consent.epoch:
+            self._drop("old_epoch")
+            return
+        event = FindingEvent(finding=finding)
+        if for_everybody(finding):
+            room.broadcast(event)
+        elif participant.present:
+            participant.send(event)
+
+    def _changed(self, status: ProcessorStatus) -> None:
+        track = self._rooms.track(status.track_id)
+        participant = self._rooms.participant(track.participant_id) if track else None
+        room = self._rooms.find(participant.room_id) if participant else None
+        key = (status.track_id, status.processor)
+        if self._status.pop(key, None) == status:
+            room = None  # nothing new to announce
+        self._status[key] = status
+        while len(self._status) > STATUS_MAX:
+            del self._status[next(iter(self._status))]
+        if room is not None:
+            self.announce(room)
+
+    def _drop(self, reason: str) -> None:
+        self.dropped[reason] += 1
+        if self.dropped[reason] == 1:
+            log.warning("finding_dropped", reason=reason)

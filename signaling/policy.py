@@ -1,0 +1,51 @@
+"""Consent: which processors may hear whom. Runtime state per participant, with an epoch that findings carry.
+
+Every change counts the participant's epoch up. What was heard under an older epoch is dropped, wherever it comes from.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from media_processors.findings import Finding, ProcessorInfo
+
+# Only a microphone is a person speaking to the room; music and shared sound are never touched, video is only forwarded.
+PROCESSED_SOURCES = frozenset({"microphone"})
+# Everybody may read what was said; how it was said is for the speaker alone.
+ROOM_KINDS = frozenset({"caption"})
+
+
+@dataclass(slots=True)
+class Consent:
+    """What one participant chose. A processor without a choice follows its own `default_on`."""
+
+    choices: dict[str, bool] = field(default_factory=dict)
+    epoch: int = 0
+
+    def choose(self, processor: str, on: bool) -> None:
+        """Record a choice under a new epoch, also when it repeats the last one."""
+        self.choices[processor] = on
+        self.epoch += 1
+
+    def allows(self, processor: ProcessorInfo) -> bool:
+        """Whether this processor may run now."""
+        return self.choices.get(processor.name, processor.default_on)
+
+
+def processing_of(
+    source: str, consent: Consent, known: Iterable[ProcessorInfo], before: Mapping[str, bool]
+) -> dict[str, bool]:
+    """Which processors run on a track: processor -> on.
+
+    Availability plays no part: what is wanted survives a restart of the host. `before` is what the track had; it speaks
+    for processors whose host has not been heard yet (signaling may be younger than the track).
+    """
+    if source not in PROCESSED_SOURCES:
+        return {}
+    wanted = {name: consent.choices.get(name, on) for name, on in before.items()}
+    wanted.update({info.name: consent.allows(info) for info in known if info.media == "audio"})
+    return wanted
+
+
+def for_everybody(finding: Finding) -> bool:
+    """Whether the whole room may read a finding, or only the person whom it is about."""
+    return finding.kind in ROOM_KINDS

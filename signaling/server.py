@@ -1,0 +1,92 @@
+"""The signaling process: everything put together, started and stopped in the right order."""
+
+import asyncio
+import contextlib
+import ssl
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from signaling.app import create_app
+from signaling.gateway import Gateway
+from signaling.insights import Insights
+from signaling.lobby import Lobby
+from signaling.media import MediaPlane
+from signaling.recovery import Recovery
+from signaling.requests import Requests
+from signaling.rooms import Rooms
+from signaling.settings import SignalingSettings, prepared
+
+HOSTS = ("path.sock", "watch.sock")
+SHUTDOWN_S = 2.0
+
+log = structlog.get_logger()
+
+
+class SignalingServer:
+    """Signaling for the workers and hosts whose sockets lie in `run_dir`."""
+
+    def __init__(
+        self, settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path, version: str = "0"
+    ) -> None:
+        self.settings = prepared(settings)
+        self.rooms = Rooms()
+        recovery = Recovery(self.rooms)
+        self.media = MediaPlane([run_dir / f"worker-{index}.sock" for index in range(worker_count)], recovery)
+        self.insights = Insights([run_dir / name for name in HOSTS], self.rooms, self.media)
+        self.lobby = Lobby(self.settings, self.rooms, self.media, self.insights)
+        recovery.attach(self.media, self.insights, self.lobby)
+        requests = Requests(self.rooms, self.media, self.insights, self.lobby)
+        self.gateway = Gateway(self.settings, self.lobby, requests.handle)
+        app = create_app(self.settings, self.gateway, self.media, web_root, version)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)  # an access log names addresses
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        """Where this computer reaches us, once started."""
+        host, port = self._runner.addresses[0][:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # nosec B104 - compared, not bound
+        return f"{self.settings.scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+    async def start(self) -> None:
+        """Connect to workers and hosts, then listen. Raises OSError if the port is taken."""
+        self.media.start()
+        self.insights.start()
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.settings.host, self.settings.port, ssl_context=self._tls())
+        await site.start()
+        log.info("signaling_started", port=self._runner.addresses[0][1], workers_ready=self.media.ready_workers)
+
+    async def close(self) -> None:
+        """Say goodbye to the clients and stop. The workers go on: whoever starts next adopts their rooms."""
+        if self._closed:
+            return
+        self._closed = True
+        await self.gateway.close()
+        await self.insights.close()
+        await self.media.close()
+        self.lobby.close()
+        await self._runner.cleanup()
+        log.info("signaling_stopped")
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self.settings.tls_cert is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.settings.tls_cert, self.settings.tls_key)
+        return context
+
+
+async def serve(
+    settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path, version: str = "0"
+) -> None:
+    """Run until cancelled, then stop gracefully. Raises ValueError if `settings` are not safe, OSError for the port."""
+    server = SignalingServer(settings, run_dir, worker_count, web_root, version)
+    try:
+        await server.start()
+        await asyncio.Event().wait()
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await server.close()
