@@ -38,6 +38,8 @@ export interface MeetingState {
   inviteUrl: string;
   locked: boolean;
   participants: ParticipantInfo[];
+  /** Of everybody who was seen here, by participant id: who left keeps the name on what they said. */
+  names: Record<string, string>;
   /** Received media by track id. */
   media: Record<string, MediaStreamTrack>;
   path: MediaPath;
@@ -63,6 +65,7 @@ export const OUTSIDE: MeetingState = {
   inviteUrl: '',
   locked: false,
   participants: [],
+  names: {},
   media: {},
   path: 'idle',
   speakers: [],
@@ -112,7 +115,7 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
     case 'media':
       return { ...state, media: action.media };
     case 'participant_joined':
-      return { ...state, participants: upsertParticipant(state.participants, action.participant) };
+      return welcome(state, action.participant);
     case 'participant_left':
       return { ...state, participants: state.participants.filter((p) => p.participant_id !== action.participantId) };
     case 'track_published':
@@ -138,7 +141,8 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
 
 /** A resume keeps what the snapshot does not carry: captions and received media. */
 function enter(state: MeetingState, result: JoinResult): MeetingState {
-  const kept = result.resumed ? state : { ...OUTSIDE, captions: state.captions };
+  const kept = result.resumed ? state : { ...OUTSIDE, captions: state.captions, names: state.names };
+  const present = result.room.participants.map((p) => [p.participant_id, p.name] as const);
   return {
     ...kept,
     phase: 'inside',
@@ -150,15 +154,18 @@ function enter(state: MeetingState, result: JoinResult): MeetingState {
     inviteUrl: result.invite_url,
     locked: result.room.locked,
     participants: result.room.participants,
+    names: { ...kept.names, ...Object.fromEntries(present) },
     chat: result.room.chat,
     processors: result.room.processors,
     processorStatus: result.room.processor_status,
   };
 }
 
-function upsertParticipant(all: ParticipantInfo[], participant: ParticipantInfo): ParticipantInfo[] {
-  const known = all.findIndex((p) => p.participant_id === participant.participant_id);
-  return known < 0 ? [...all, participant] : all.with(known, participant);
+function welcome(state: MeetingState, participant: ParticipantInfo): MeetingState {
+  const id = participant.participant_id;
+  const known = state.participants.findIndex((p) => p.participant_id === id);
+  const participants = known < 0 ? [...state.participants, participant] : state.participants.with(known, participant);
+  return { ...state, participants, names: { ...state.names, [id]: participant.name } };
 }
 
 function upsertTrack(all: ParticipantInfo[], track: TrackInfo): ParticipantInfo[] {

@@ -1,0 +1,124 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+import { DevicePicker, LanguageSwitch, MicrophoneLevel } from './controls';
+import { useApp, useController, useStrings } from './hooks';
+import { Icon } from './icons';
+
+/** The dialog that is open, if any. `<dialog>` itself keeps the focus inside, closes on Escape and gives the focus back. */
+export function Dialogs() {
+  const dialog = useApp((state) => state.dialog);
+  switch (dialog?.kind) {
+    case 'settings':
+      return <Settings />;
+    case 'shortcuts':
+      return <Shortcuts />;
+    case 'remove':
+      return <RemoveDialog participantId={dialog.participantId} name={dialog.name} />;
+    case 'end':
+      return <EndDialog />;
+    case undefined:
+      return null;
+  }
+}
+
+function Frame({ title, children }: { title: string; children: ComponentChildren }) {
+  const controller = useController();
+  const strings = useStrings();
+  const element = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const dialog = element.current;
+    const opener = document.activeElement;
+    dialog?.showModal();
+    return () => {
+      dialog?.close();
+      if (opener instanceof HTMLElement) opener.focus();
+    };
+  }, []);
+  const close = () => controller.showDialog(null);
+  return (
+    <dialog ref={element} class="dialog" aria-label={title} onClose={close}>
+      <header class="dialog-head">
+        <h2>{title}</h2>
+        <button type="button" class="icon-button" aria-label={strings.close} onClick={close}>
+          <Icon name="close" />
+        </button>
+      </header>
+      {children}
+    </dialog>
+  );
+}
+
+function Settings() {
+  const strings = useStrings();
+  return (
+    <Frame title={strings.settings}>
+      <div class="dialog-body">
+        <DevicePicker device="microphone" />
+        <MicrophoneLevel />
+        <DevicePicker device="camera" />
+        <DevicePicker device="speaker" />
+        <div class="field">
+          <span class="field-label">{strings.language}</span>
+          <LanguageSwitch />
+        </div>
+      </div>
+    </Frame>
+  );
+}
+
+function Shortcuts() {
+  const strings = useStrings();
+  return (
+    <Frame title={strings.shortcuts}>
+      <dl class="shortcuts">
+        {Object.entries(strings.shortcutTexts).map(([key, text]) => (
+          <div key={key}>
+            <dt>
+              <kbd>{key}</kbd>
+            </dt>
+            <dd>{text}</dd>
+          </div>
+        ))}
+      </dl>
+    </Frame>
+  );
+}
+
+function RemoveDialog({ participantId, name }: { participantId: string; name: string }) {
+  const controller = useController();
+  const strings = useStrings();
+  const remove = () => void controller.remove(participantId);
+  return <Ask title={strings.removeAsk(name)} text={strings.removeText} action={strings.remove} onConfirm={remove} />;
+}
+
+function EndDialog() {
+  const controller = useController();
+  const strings = useStrings();
+  const end = () => void controller.end();
+  return <Ask title={strings.endAsk} text={strings.endText} action={strings.endMeeting} onConfirm={end} />;
+}
+
+interface AskProps {
+  title: string;
+  text: string;
+  action: string;
+  onConfirm(): void;
+}
+
+function Ask({ title, text, action, onConfirm }: AskProps) {
+  const controller = useController();
+  const strings = useStrings();
+  return (
+    <Frame title={title}>
+      <p class="dialog-text">{text}</p>
+      <div class="dialog-actions">
+        <button type="button" class="button" onClick={() => controller.showDialog(null)}>
+          {strings.cancel}
+        </button>
+        <button type="button" class="button button-danger" onClick={onConfirm}>
+          {action}
+        </button>
+      </div>
+    </Frame>
+  );
+}

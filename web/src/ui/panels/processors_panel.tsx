@@ -1,0 +1,113 @@
+import type { ProcessorInfo, ProcessorStatus } from '../../client';
+import { CopyButton, Switch } from '../controls';
+import { useApp, useController, useStrings } from '../hooks';
+import { myStatus, othersStatus } from '../processing';
+import { PanelFrame } from './panel';
+
+/** What the server does with sound and picture: what runs, what does not and why, and a switch for one's own tracks. */
+export function ProcessorsPanel() {
+  const strings = useStrings();
+  const processors = useApp((state) => state.meeting.processors);
+  return (
+    <PanelFrame title={strings.processors}>
+      <div class="panel-scroll" tabIndex={0} role="group" aria-label={strings.processors}>
+        <p class="panel-intro">{strings.processorsIntro}</p>
+        {processors.length === 0 && <p class="empty">{strings.processorsNone}</p>}
+        <ul class="processors">
+          {processors.map((processor) => (
+            <Processor key={processor.name} processor={processor} />
+          ))}
+        </ul>
+      </div>
+    </PanelFrame>
+  );
+}
+
+function Processor({ processor }: { processor: ProcessorInfo }) {
+  const controller = useController();
+  const strings = useStrings();
+  const meeting = useApp((state) => state.meeting);
+  const mine = myStatus(meeting, processor);
+  const state = mine?.state ?? (processor.available ? null : 'unavailable');
+  const name = strings.processorNames[processor.name] ?? processor.name;
+  // Without a track of mine there is nothing to switch: what it will do by default is known, what it does is not.
+  const checked = mine === null ? processor.available && processor.default_on : isOn(mine.state);
+  return (
+    <li class="processor">
+      <div class="processor-head">
+        <h3>{name}</h3>
+        {state !== null && <span class={`chip state-${state}`}>{strings.states[state]}</span>}
+        <Switch
+          label={name}
+          checked={checked}
+          disabled={!processor.available || mine === null}
+          onChange={(on) => void controller.setProcessor(processor.name, on)}
+        />
+      </div>
+      <p class="processor-text">{strings.processorTexts[processor.name] ?? ''}</p>
+      {state === null ? <p class="processor-why">{strings.noTrackYet}</p> : <Why processor={processor} status={mine} />}
+      {processor.name === 'prosody' && <Measured />}
+      <Others processor={processor} />
+      {processor.model !== '' && <p class="processor-model">{processor.model}</p>}
+    </li>
+  );
+}
+
+const isOn = (state: ProcessorStatus['state']) => state !== 'off' && state !== 'unavailable';
+
+function Why({ processor, status }: { processor: ProcessorInfo; status: ProcessorStatus | null }) {
+  const strings = useStrings();
+  const state = status?.state ?? 'unavailable';
+  const reason = status?.reason || processor.reason;
+  const text = strings.stateTexts[state];
+  return (
+    <>
+      {(text !== '' || reason !== '') && (
+        <p class="processor-why">
+          {text} {reason !== '' && <span class="reason">{reason}</span>}
+        </p>
+      )}
+      {!processor.available && processor.command !== '' && (
+        <div class="fix">
+          <span>{strings.runThis}</span>
+          <code class="command">{processor.command}</code>
+          <CopyButton text={processor.command} label={strings.copy} icon="copy" />
+        </div>
+      )}
+    </>
+  );
+}
+
+/** The last finding about one's own voice; nobody else's is ever sent to this page. */
+function Measured() {
+  const strings = useStrings();
+  const mine = useApp((state) => state.meeting.prosody[state.meeting.selfId]);
+  if (mine === undefined) return null;
+  const parts = [strings.prosodyLevel(mine.level_dbfs)];
+  if (mine.pitch_hz !== null) parts.push(strings.prosodyPitch(mine.pitch_hz));
+  if (mine.syllables_per_s !== null) parts.push(strings.prosodyRate(mine.syllables_per_s));
+  return (
+    <p class="processor-why">
+      {strings.lastMeasured}: {parts.join(' · ')}
+    </p>
+  );
+}
+
+function Others({ processor }: { processor: ProcessorInfo }) {
+  const strings = useStrings();
+  const meeting = useApp((state) => state.meeting);
+  const others = othersStatus(meeting, processor);
+  if (others.length === 0) return null;
+  return (
+    <p class="processor-others">
+      <span>{strings.othersHave}:</span>
+      {others.map(({ name, status }) => (
+        <span key={status.track_id} class="processor-other" title={status.reason}>
+          <span>{name}</span>
+          <span class={`state-dot state-${status.state}`} />
+          <span>{strings.states[status.state]}</span>
+        </span>
+      ))}
+    </p>
+  );
+}

@@ -1,0 +1,27 @@
+// Whose track does a processor work on, and how. Pure.
+
+import type { MeetingState, ProcessorInfo, ProcessorStatus } from '../client';
+
+/** What the processor does on the person's own track; null while they send none for it. */
+export function myStatus(meeting: MeetingState, processor: ProcessorInfo): ProcessorStatus | null {
+  const self = meeting.participants.find((participant) => participant.participant_id === meeting.selfId);
+  const own = new Set(self?.tracks.map((track) => track.track_id));
+  return statusOf(meeting, processor).find((status) => own.has(status.track_id)) ?? null;
+}
+
+/** The same for everybody else who has a track that it works on. */
+export function othersStatus(meeting: MeetingState, processor: ProcessorInfo): { name: string; status: ProcessorStatus }[] {
+  const names = new Map<string, string>();
+  for (const participant of meeting.participants) {
+    if (participant.participant_id === meeting.selfId) continue;
+    for (const track of participant.tracks) names.set(track.track_id, participant.name);
+  }
+  return statusOf(meeting, processor).flatMap((status) => {
+    const name = names.get(status.track_id);
+    return name === undefined ? [] : [{ name, status }];
+  });
+}
+
+function statusOf(meeting: MeetingState, processor: ProcessorInfo): ProcessorStatus[] {
+  return meeting.processorStatus.filter((status) => status.processor === processor.name);
+}

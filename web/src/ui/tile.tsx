@@ -1,0 +1,169 @@
+// One picture of the meeting: a camera, a screen, or the initials of somebody without camera.
+
+import { useEffect, useRef } from 'preact/hooks';
+import { latestLine, trackOf, type CaptionLine, type ParticipantInfo, type TrackInfo } from '../client';
+import { Avatar, hueOf } from './controls';
+import { useApp, useController, useStrings, useUntil } from './hooks';
+import { Icon } from './icons';
+
+/** How long a finished caption stays in the picture. */
+const CAPTION_STAYS_MS = 5000;
+/** How long an unfinished one stays if no revision follows, as when captions stop in mid-sentence. */
+const INTERIM_STAYS_MS = 12_000;
+
+interface TileProps {
+  participant: ParticipantInfo;
+  /** The video track to show; undefined shows initials. */
+  video: TrackInfo | undefined;
+}
+
+export function Tile({ participant, video }: TileProps) {
+  const strings = useStrings();
+  const selfId = useApp((state) => state.meeting.selfId);
+  const isSelf = participant.participant_id === selfId;
+  const isScreen = video?.source === 'screen';
+  const id = participant.participant_id;
+  const local = useApp((state) => (isScreen ? state.local.screen : state.local.camera.track));
+  const received = useApp((state) => (video === undefined ? undefined : state.meeting.media[video.track_id]));
+  const speaking = useApp((state) => state.meeting.speakers.some((speaker) => speaker.participant_id === id));
+  const captionsOn = useApp((state) => state.captionsOnTiles);
+  const track = isSelf ? local : video?.muted === false ? received : null;
+  const microphone = trackOf(participant, 'microphone');
+  const silent = microphone === undefined || microphone.muted;
+  const name = isSelf ? strings.nameOfYou(participant.name) : participant.name;
+  const screenName = isSelf ? strings.yourScreen : strings.screenOf(participant.name);
+  const label = isScreen ? screenName : name;
+  const classes = `tile hue-${hueOf(id)} ${speaking && !isScreen ? 'tile-speaking' : ''} ${isScreen ? 'tile-screen' : ''}`;
+  return (
+    <figure class={classes} aria-label={label}>
+      {track ? (
+        <Video track={track} mirrored={isSelf && !isScreen} reportAs={isSelf ? null : (video?.track_id ?? null)} />
+      ) : (
+        <Avatar id={id} name={participant.name} />
+      )}
+      {!isScreen && <Quality participantId={id} />}
+      <figcaption class="tile-foot">
+        {captionsOn && !isScreen && <TileCaption participantId={id} />}
+        <span class="tile-name">
+          {silent && !isScreen && (
+            <span class="tile-muted" role="img" aria-label={strings.muted}>
+              <Icon name="microphoneOff" />
+            </span>
+          )}
+          <span class="tile-name-text">{label}</span>
+          {participant.bot && <span class="chip chip-on-picture">{strings.bot}</span>}
+          {speaking && !isScreen && <span class="visually-hidden">{strings.speaking}</span>}
+        </span>
+      </figcaption>
+    </figure>
+  );
+}
+
+interface VideoProps {
+  track: MediaStreamTrack;
+  mirrored: boolean;
+  /** The track id under which to report the size; null for one's own picture. */
+  reportAs: string | null;
+}
+
+export function Video({ track, mirrored, reportAs }: VideoProps) {
+  const element = useRef<HTMLVideoElement>(null);
+  useEffect(() => {
+    if (element.current !== null) element.current.srcObject = new MediaStream([track]);
+  }, [track]);
+  useReportedSize(element, reportAs);
+  return <video ref={element} class={mirrored ? 'mirrored' : ''} autoplay playsInline muted />;
+}
+
+/** Tell the server how large the picture is shown, so that it sends no more than can be seen. */
+function useReportedSize(element: { current: HTMLVideoElement | null }, trackId: string | null): void {
+  const controller = useController();
+  useEffect(() => {
+    const video = element.current;
+    if (video === null || trackId === null) return undefined;
+    let onScreen = true;
+    const report = () => {
+      const visible = onScreen && document.visibilityState === 'visible';
+      const scale = visible ? window.devicePixelRatio : 0;
+      controller.showTile(trackId, Math.round(video.clientWidth * scale), Math.round(video.clientHeight * scale));
+    };
+    const size = new ResizeObserver(report);
+    const place = new IntersectionObserver(([entry]) => {
+      onScreen = entry?.isIntersecting ?? true;
+      report();
+    });
+    size.observe(video);
+    place.observe(video);
+    document.addEventListener('visibilitychange', report);
+    return () => {
+      size.disconnect();
+      place.disconnect();
+      document.removeEventListener('visibilitychange', report);
+      controller.forgetTile(trackId);
+    };
+  }, [trackId]);
+}
+
+function Quality({ participantId }: { participantId: string }) {
+  const strings = useStrings();
+  const score = useApp((state) => state.meeting.quality[participantId]);
+  if (score === undefined) return null;
+  return (
+    <span class={`quality quality-${score}`} role="img" aria-label={strings.qualityOf[score]} title={strings.qualityOf[score]}>
+      <i />
+      <i />
+      <i />
+    </span>
+  );
+}
+
+function TileCaption({ participantId }: { participantId: string }) {
+  const line = useApp((state) => latestLine(state.meeting.captions, participantId));
+  const staysMs = line?.final === true ? CAPTION_STAYS_MS : INTERIM_STAYS_MS;
+  const visible = useUntil(line === null ? 0 : line.receivedAtMs + staysMs);
+  if (line === null || !visible) return null;
+  return (
+    <p class="tile-caption" lang={line.language}>
+      <CaptionText line={line} />
+    </p>
+  );
+}
+
+/** The words, what may still change dimmed, and an honest label where the model is only good for tests. */
+export function CaptionText({ line }: { line: CaptionLine }) {
+  const strings = useStrings();
+  return (
+    <>
+      <span class="caption-stable">{line.stable}</span>
+      <span class="caption-interim">{line.interim}</span>
+      {line.quality === 'test' && (
+        <span class="chip chip-test" title={strings.testQualityHint}>
+          {strings.testQuality}
+        </span>
+      )}
+    </>
+  );
+}
+
+/** The sound of one remote track. Lives apart from the tiles, so that hiding a picture never silences a voice. */
+export function RemoteAudio({ track }: { track: MediaStreamTrack }) {
+  const controller = useController();
+  const blocked = useApp((state) => state.soundBlocked);
+  const speakerId = useApp((state) => state.local.speakerId);
+  const element = useRef<HTMLAudioElement>(null);
+  useEffect(() => {
+    if (element.current !== null) element.current.srcObject = new MediaStream([track]);
+  }, [track]);
+  useEffect(() => {
+    if (blocked) return;
+    element.current?.play().catch((error: unknown) => {
+      if (error instanceof DOMException && error.name === 'NotAllowedError') controller.setSoundBlocked(true);
+    });
+  }, [track, blocked]);
+  useEffect(() => {
+    const audio = element.current;
+    // Not in every browser; the picker is not shown there.
+    if (audio !== null && 'setSinkId' in audio) audio.setSinkId(speakerId).catch(() => undefined);
+  }, [speakerId]);
+  return <audio ref={element} />;
+}
