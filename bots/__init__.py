@@ -17,6 +17,7 @@ from bots.sources import (
     audio_frame,
     play_file,
     read_counter,
+    read_pcm,
 )
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "audio_frame",
     "play_file",
     "read_counter",
+    "read_pcm",
 ]

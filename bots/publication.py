@@ -10,10 +10,20 @@ from fractions import Fraction
 
 import numpy as np
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from av import AudioFrame, AudioResampler, VideoFrame
+from av import AudioFrame, VideoFrame
 
 from bots.pacing import Pacer
-from bots.sources import FRAME_SAMPLES, RATE_HZ, VIDEO_TIME_BASE, AudioSource, Pcm, VideoSource, audio_frame
+from bots.sources import (
+    CHANNELS,
+    FRAME_SAMPLES,
+    RATE_HZ,
+    VIDEO_TIME_BASE,
+    AudioSource,
+    Pcm,
+    VideoSource,
+    audio_frame,
+    pcm_blocks,
+)
 from signaling.protocol.messages import TrackKind, TrackSource
 
 FRAME_NS = 1_000_000_000 * FRAME_SAMPLES // RATE_HZ
@@ -56,15 +66,14 @@ class AudioPublication(Publication):
     def __init__(self, source: AudioSource, source_kind: TrackSource, pacer: Pacer | None = None) -> None:
         super().__init__(source_kind, pacer)
         self._layout = "stereo" if source_kind in STEREO_SOURCES else "mono"
-        self._block = FRAME_SAMPLES * (2 if self._layout == "stereo" else 1)
-        self._silence = np.zeros(self._block, np.int16)
+        self._silence = np.zeros(FRAME_SAMPLES * CHANNELS[self._layout], np.int16)
         self._samples = 0
         self._blocks: AsyncIterator[Pcm] | None = None
         self.play(source)
 
     def play(self, source: AudioSource) -> None:
         """Replace the source from the next frame on; `finished` then speaks of the new one."""
-        self._blocks = _blocks(source, self._layout, self._block)
+        self._blocks = pcm_blocks(source, self._layout)
         self._finished.clear()
 
     async def next_frame(self) -> AudioFrame:
@@ -142,15 +151,3 @@ class _PublicationTrack(MediaStreamTrack):
 
 def _black(frame: VideoFrame) -> VideoFrame:
     return VideoFrame.from_ndarray(np.zeros((frame.height, frame.width), np.uint8), format="gray")
-
-
-async def _blocks(source: AudioSource, layout: str, block: int) -> AsyncIterator[Pcm]:
-    """The source as int16 blocks of `block` values at 48 kHz, the last one filled up with silence."""
-    resampler = AudioResampler(format="s16", layout=layout, rate=RATE_HZ, frame_size=FRAME_SAMPLES)
-    async for frame in source:
-        frame.pts = None  # the resampler would take a jump in a source's clock for lost sound
-        for piece in resampler.resample(frame):
-            yield piece.to_ndarray()[0]
-    for piece in resampler.resample(None):
-        samples = piece.to_ndarray()[0]
-        yield np.pad(samples, (0, block - len(samples)))

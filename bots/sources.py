@@ -14,10 +14,11 @@ from typing import Protocol, TypeVar
 import av
 import numpy as np
 import numpy.typing as npt
-from av import AudioFrame, VideoFrame
+from av import AudioFrame, AudioResampler, VideoFrame
 
 RATE_HZ = 48_000
 FRAME_SAMPLES = 960
+CHANNELS = {"mono": 1, "stereo": 2}
 VIDEO_TIME_BASE = Fraction(1, 90_000)
 
 AUDIO_BATCH = 50
@@ -44,6 +45,24 @@ def audio_frame(samples: Pcm, layout: str = "mono") -> AudioFrame:
     frame = AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
     frame.sample_rate = RATE_HZ
     return frame
+
+
+async def pcm_blocks(source: AudioSource, layout: str = "mono") -> AsyncIterator[Pcm]:
+    """A source as blocks of 20 ms: int16 at 48 kHz, 960 values per channel, interleaved; the last is filled with silence."""
+    resampler = AudioResampler(format="s16", layout=layout, rate=RATE_HZ, frame_size=FRAME_SAMPLES)
+    async for frame in source:
+        frame.pts = None  # the resampler would take a jump in a source's clock for lost sound
+        for piece in resampler.resample(frame):
+            yield piece.to_ndarray()[0]
+    for piece in resampler.resample(None):
+        samples = piece.to_ndarray()[0]
+        yield np.pad(samples, (0, FRAME_SAMPLES * CHANNELS[layout] - len(samples)))
+
+
+async def read_pcm(source: AudioSource) -> Pcm:
+    """All of a source that ends: int16 mono at 48 kHz, shape (n,), n a multiple of 960."""
+    blocks = [block async for block in pcm_blocks(source)]
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
 
 
 class SilenceSource:
