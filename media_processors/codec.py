@@ -21,6 +21,8 @@ Samples = NDArray[np.float32]
 
 RATE_HZ = 48_000
 MAX_PACKET_MS = 120
+PACKET_SAMPLES = frozenset(RATE_HZ * tenths // 10_000 for tenths in (25, 50, 100, *range(200, 1201, 200)))
+"""Lengths that an encoder makes at 48 kHz: 2.5, 5, 10, 20, 40, 60, 80, 100, 120 ms."""
 MAX_PAYLOAD_BYTES = 1200
 """An encoded packet never exceeds this, so that with headers it fits a path MTU of 1280 bytes (RFC 8200, Section 5)."""
 
@@ -192,7 +194,6 @@ class OpusEncoder:
         self._state = self._lib.opus_encoder_create(rate_hz, 1, _APPLICATIONS[application], ctypes.byref(error))
         _check(error.value, "encoder")
         weakref.finalize(self, self._lib.opus_encoder_destroy, self._state)
-        self._durations = {rate_hz * tenths // 10_000 for tenths in (25, 50, 100, *range(200, 1201, 200))}
         self._payload = ctypes.create_string_buffer(MAX_PAYLOAD_BYTES)
         self._address = ctypes.addressof(self._payload)
         self.set_bitrate(bitrate_bps)
@@ -200,9 +201,9 @@ class OpusEncoder:
     def encode(self, samples: Samples) -> bytes:
         """One packet; with DTX on, 1 or 2 bytes say "still silent". Raises CodecError for a length that Opus does not have.
 
-        `samples` has shape (n,), n one of 2.5, 5, 10, 20, 40, 60, 80, 100, 120 ms, and is clipped to [-1, 1].
+        `samples` has shape (n,), n as in `PACKET_SAMPLES`, and is clipped to [-1, 1].
         """
-        if samples.ndim != 1 or len(samples) not in self._durations:
+        if samples.ndim != 1 or len(samples) * RATE_HZ // self.rate_hz not in PACKET_SAMPLES:
             raise CodecError(f"{samples.shape} samples are not an Opus packet")
         pcm = np.clip(samples, -1.0, 1.0, dtype=np.float32)
         count = self._lib.opus_encode_float(self._state, pcm.ctypes.data, len(pcm), self._address, MAX_PAYLOAD_BYTES)
