@@ -152,9 +152,9 @@ def decode(message: bytes) -> Iterator[TapFrame]:
 def _decode_body(kind: int, body: bytes) -> TapFrame:
     try:
         if kind == FrameType.PACKET:
-            return TapPacket(*_PACKET.unpack_from(body), body[_PACKET.size :])
+            return TapPacket._make((*_PACKET.unpack_from(body), body[_PACKET.size :]))
         if kind == FrameType.RESULT:
-            return TapResult(*_RESULT.unpack_from(body), body[_RESULT.size :])
+            return TapResult._make((*_RESULT.unpack_from(body), body[_RESULT.size :]))
         if kind == FrameType.CLOSE:
             return CloseTrack(int.from_bytes(body[:4], "big"))
         if kind == FrameType.OPEN:

@@ -1,0 +1,129 @@
+"""The command line: `candor serve | demo | bot | models | token | config`."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import candor.logs
+from bots import cli as bot_cli
+from candor.settings import ConfigurationError, Settings, dump, load
+from models import cli as models_cli
+
+
+def main() -> int:
+    """Parse, run, and return the exit status."""
+    arguments = _parser().parse_args()
+    try:
+        return int(arguments.run(arguments))
+    except ConfigurationError as error:
+        print(f"candor: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="candor", description="A meeting server that listens while it forwards.")
+    parser.add_argument("--config", type=Path, help="TOML file with settings")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_demo(commands)
+    bot_cli.register(commands)
+    models_cli.register(commands)
+    _add_token(commands)
+    _add_config(commands)
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="run the server until interrupted")
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port of the page and of signaling (default 8080)")
+    serve.add_argument("--lan", action="store_true", help="https on the local network, entry by invite link")
+    serve.add_argument("--demo-room", action="store_true", help="with a room in which two bots talk")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from candor import serve
+
+    signaling: dict[str, Any] = {}
+    for name in ("host", "port"):
+        if getattr(arguments, name) is not None:
+            signaling[name] = getattr(arguments, name)
+    if arguments.demo_room:
+        signaling["demo_room"] = serve.DEMO_ROOM
+    if arguments.lan:
+        signaling["lan"] = True
+    settings = load(arguments.config, {"signaling": signaling})
+    candor.logs.configure(settings.log_level, "supervisor")
+    return asyncio.run(serve.serve(settings))
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser("demo", help="bots hold a meeting; measure it; exit 0 only if the main job worked")
+    demo.add_argument("--seconds", type=float, default=40.0, help="how long they talk (default %(default)s)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("build/demo"), help="where the report goes (default %(default)s)"
+    )
+    demo.set_defaults(run=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from candor import serve
+
+    settings = load(arguments.config, {"log_level": "warning", "signaling": {"port": 0}})
+    candor.logs.configure(settings.log_level, "supervisor")
+    return asyncio.run(serve.demo(settings, arguments.seconds, arguments.out))
+
+
+def _add_token(commands: Any) -> None:
+    token = commands.add_parser("token", help="mint a token that lets somebody into a room")
+    token.add_argument("room")
+    token.add_argument("identity", help="stable id of the person, e.g. an account number")
+    token.add_argument("--name", help="display name that the token fixes")
+    token.add_argument("--host", action="store_true", help="may mute, remove, lock and end")
+    token.add_argument("--ttl-s", type=int, default=24 * 3600, help="validity in seconds (default one day)")
+    token.set_defaults(run=_token)
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    from signaling import auth
+
+    settings = load(arguments.config)
+    secret = settings.signaling.secret
+    if secret is None:
+        raise ConfigurationError("set CANDOR_SIGNALING__SECRET, the one that the server runs with")
+    print(
+        auth.mint(
+            secret.get_secret_value(),
+            room=arguments.room,
+            identity=arguments.identity,
+            name=arguments.name,
+            host=arguments.host,
+            ttl_s=arguments.ttl_s,
+        )
+    )
+    return 0
+
+
+def _add_config(commands: Any) -> None:
+    config = commands.add_parser("config", help="check the configuration, or show it (secrets masked)")
+    config.add_argument("action", choices=("check", "show"))
+    config.set_defaults(run=_config)
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    settings: Settings = load(arguments.config)
+    if arguments.action == "show":
+        print(settings.model_dump_json(indent=2))
+    else:
+        dump(settings)
+        print("The configuration is fine.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,74 @@
+"""The entry of every child process: `python -m candor.process ROLE INDEX RUN_DIR`, settings as JSON on standard input."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import candor.logs
+from candor.settings import Settings, restore
+from candor.supervisor import worker_count
+
+NICE = {"watch": 10, "engine": 15}
+"""Media first: the kernel gives these what the others leave."""
+
+
+def main() -> None:
+    """Play one role until told to stop."""
+    role, index, run_dir = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    settings = restore(sys.stdin.buffer.readline())
+    candor.logs.configure(settings.log_level, role)
+    os.nice(NICE.get(role, 0))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if role == "path":
+        from media_processors import path_host
+
+        path_host.main(settings.processors, run_dir)
+    else:
+        asyncio.run(_until_told(role, index, run_dir, settings))
+
+
+def _end_with_parent() -> None:
+    """Our standard input is a pipe from the supervisor that nobody writes to: it ends when the supervisor does."""
+    while sys.stdin.buffer.read(1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _until_told(role: str, index: int, run_dir: Path, settings: Settings) -> None:
+    task = asyncio.create_task(_play(role, index, run_dir, settings))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return
+
+
+async def _play(role: str, index: int, run_dir: Path, settings: Settings) -> None:
+    """Imports are per role, so that a media worker never loads what only an engine needs."""
+    if role == "worker":
+        from sfu import worker
+
+        await worker.run(settings.sfu, run_dir, index)
+    elif role == "signaling":
+        from signaling import server
+
+        await server.serve(settings.signaling, run_dir, worker_count(settings), settings.web_root)
+    elif role == "watch":
+        from media_processors import watch_host
+
+        await watch_host.run(settings.processors, run_dir)
+    elif role == "engine":
+        from models import engine
+
+        await engine.run(settings.models, run_dir)
+    else:
+        raise SystemExit(f"unknown role {role}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""One frozen `Settings`: arguments > `CANDOR_*` environment > TOML file > defaults; unknown keys are refused by name.
+
+Environment: sections and fields are joined by two underscores, e.g. `CANDOR_SIGNALING__PORT=8080`; lists are JSON.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from media_processors.settings import ProcessorSettings
+from models.settings import ModelSettings
+from sfu.settings import SfuSettings
+from signaling.settings import SignalingSettings
+
+PREFIX = "CANDOR_"
+DELIMITER = "__"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message says which key and why."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured; a section per package."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=DELIMITER, frozen=True, extra="forbid")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    web_root: Path = Field(
+        default=Path(__file__).parent.parent / "web" / "dist", description="the built browser client"
+    )
+    signaling: SignalingSettings = SignalingSettings()
+    sfu: SfuSettings = SfuSettings()
+    processors: ProcessorSettings = ProcessorSettings()
+    models: ModelSettings = ModelSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """In the order of precedence. No .env files: what configures a server should be visible where it is started."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(path: Path | None = None, arguments: Mapping[str, Any] | None = None) -> Settings:
+    """Read and merge all sources. Raises ConfigurationError."""
+    known = set(_keys(Settings))
+    for key in (*_environment_keys(os.environ), *_file_keys(path)):
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigurationError(f"unknown setting {key!r}{hint}")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return Settings.model_construct(**dict(FromFile(**dict(arguments or {}))))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigurationError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except SettingsError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def dump(settings: Settings) -> str:
+    """Settings as one line of JSON, secrets in clear: only for a pipe between our own processes."""
+    data = settings.model_dump(mode="json")
+    if settings.signaling.secret is not None:
+        data["signaling"]["secret"] = settings.signaling.secret.get_secret_value()
+    return json.dumps(data)
+
+
+def restore(line: bytes) -> Settings:
+    """What `dump` wrote, exactly: neither environment nor files are read again."""
+    data = json.loads(line)
+    fields = {name: field.annotation for name, field in Settings.model_fields.items()}
+    values = {
+        name: annotation.model_validate(data[name])
+        for name, annotation in fields.items()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    }
+    return Settings.model_construct(**{**data, "web_root": Path(data["web_root"]), **values})
+
+
+def _environment_keys(environment: Mapping[str, str]) -> Iterator[str]:
+    for name in environment:
+        if name.startswith(PREFIX):
+            yield name.removeprefix(PREFIX).lower().replace(DELIMITER, ".")
+
+
+def _file_keys(path: Path | None) -> Iterator[str]:
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    yield from _leaves(values, Settings)
+
+
+def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    field = model.model_fields.get(name)
+    annotation = field.annotation if field is not None else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name in model.model_fields:
+        if (section := _section(model, name)) is not None:
+            yield from _keys(section, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _leaves(values: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and (section := _section(model, key)) is not None:
+            yield from _leaves(value, section, f"{prefix}{key}.")
+        else:
+            yield prefix + key

@@ -1,0 +1,131 @@
+"""Starts the processes of one node and keeps them running: signaling, media workers, path host, watch host, model engine.
+
+A child that dies is started again, at once the first time, then with a growing delay. Settings (with their secrets) go to a
+child through its standard input, never through its arguments or environment; when that pipe closes, because the supervisor is
+gone, the child ends itself.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from candor.settings import Settings, dump
+
+log = structlog.get_logger()
+
+STOP_TIMEOUT_S = 5.0
+RESTART_DELAY_S = 0.2
+RESTART_DELAY_MAX_S = 5.0
+HEALTHY_AFTER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A kind of child process."""
+
+    name: str
+    index: int = 0
+
+    @property
+    def label(self) -> str:
+        """For logs and process lists."""
+        return f"{self.name}-{self.index}" if self.name == "worker" else self.name
+
+
+@dataclass(slots=True)
+class Child:
+    """A role and the process that plays it now."""
+
+    role: Role
+    process: asyncio.subprocess.Process | None = None
+    restarts: int = 0
+
+
+def worker_count(settings: Settings) -> int:
+    """One media worker per four cores unless told otherwise."""
+    return settings.sfu.workers or max(1, (os.cpu_count() or 1) // 4)
+
+
+class Supervisor:
+    """All children of one node."""
+
+    def __init__(self, settings: Settings, run_dir: Path) -> None:
+        self._settings = settings
+        self._run_dir = run_dir
+        roles = [Role("engine"), *(Role("worker", index) for index in range(worker_count(settings)))]
+        roles += [Role("path"), Role("watch"), Role("signaling")]
+        self.children = {role.label: Child(role) for role in roles}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start every child; they find each other by sockets in the run directory and wait for those not there yet."""
+        for child in self.children.values():
+            self._tasks.append(asyncio.create_task(self._keep(child), name=f"keep-{child.role.label}"))
+
+    def pid(self, label: str) -> int | None:
+        """The process id of a child, e.g. `worker-0`; None while it is not running."""
+        process = self.children[label].process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def stop(self) -> None:
+        """Signaling first, so that clients are told; then the rest. Idempotent."""
+        self._stopping = True
+        order = sorted(self.children.values(), key=lambda child: child.role.name != "signaling")
+        for child in order:
+            await self._end(child)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _end(self, child: Child) -> None:
+        process = child.process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            log.warning("child_killed", child=child.role.label)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _keep(self, child: Child) -> None:
+        delay_s = 0.0
+        while not self._stopping:
+            started = time.monotonic()
+            code = await self._run(child)
+            if self._stopping:
+                return
+            child.restarts += 1
+            delay_s = (
+                RESTART_DELAY_S
+                if time.monotonic() - started > HEALTHY_AFTER_S
+                else min(2 * delay_s, RESTART_DELAY_MAX_S)
+            )
+            delay_s = max(delay_s, RESTART_DELAY_S)
+            log.warning("child_died", child=child.role.label, exit_status=code, restart_in_s=round(delay_s, 1))
+            await asyncio.sleep(delay_s)
+
+    async def _run(self, child: Child) -> int:
+        role = child.role
+        arguments = [sys.executable, "-m", "candor.process", role.name, str(role.index), str(self._run_dir)]
+        process = await asyncio.create_subprocess_exec(
+            *arguments, stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+        child.process = process
+        log.info("child_started", child=role.label, pid=process.pid)
+        if process.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(dump(self._settings).encode() + b"\n")
+                await process.stdin.drain()
+        return await process.wait()

@@ -1,0 +1,56 @@
+"""What all consumers of one subscriber share: the connection, its transport-wide numbering, its budget for retransmissions."""
+
+from typing import Protocol
+
+from sfu.net.peer import Peer
+
+RTX_BURST_BYTES = 128 * 1024
+RTX_FLOOR_BYTES = 8 * 1024
+RTX_SHARE = 0.5
+
+
+class DownlinkObserver(Protocol):
+    """Whoever estimates the way to a subscriber and chooses its layers. Called for every packet: must be quick, must not raise."""
+
+    def sent(self, seq: int, now_ns: int, size: int) -> None:
+        """A packet with this transport-wide number and size in bytes went out."""
+
+    def feedback(self, packets: list[tuple[int, int | None]], now_ns: int) -> None:
+        """Transport-wide feedback: (number, arrival in us or None if it did not arrive)."""
+
+    def remb(self, bitrate_bps: int, now_ns: int) -> None:
+        """The subscriber's own estimate."""
+
+    def loss(self, fraction: float, rtt_ms: float | None, now_ns: int) -> None:
+        """A receiver report about one of the subscriber's consumers."""
+
+
+class Downlink:
+    """The way to one subscriber.
+
+    Retransmissions are capped at half of what is sent as media, with a burst of 128 KiB: a subscriber that asks for
+    everything again cannot multiply the server's traffic.
+    """
+
+    __slots__ = ("_rtx_budget_bytes", "observer", "peer", "sent_bytes", "twcc_seq")
+
+    def __init__(self, peer: Peer, observer: DownlinkObserver) -> None:
+        self.peer = peer
+        self.observer = observer
+        self.twcc_seq = 0
+        self.sent_bytes = 0
+        """Media sent since the last `refill`."""
+        self._rtx_budget_bytes = float(RTX_BURST_BYTES)
+
+    def take_retransmission(self, size_bytes: int) -> bool:
+        """Whether a retransmission of this size is within the cap; if so it is paid for."""
+        if self._rtx_budget_bytes < size_bytes:
+            return False
+        self._rtx_budget_bytes -= size_bytes
+        return True
+
+    def refill(self) -> None:
+        """Once a second: earn retransmissions for what was sent."""
+        earned = max(RTX_FLOOR_BYTES, self.sent_bytes * RTX_SHARE)
+        self._rtx_budget_bytes = min(RTX_BURST_BYTES, self._rtx_budget_bytes + earned)
+        self.sent_bytes = 0

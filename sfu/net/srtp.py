@@ -1,0 +1,69 @@
+"""SRTP in place (RFC 3711, RFC 7714): libsrtp through the cffi binding that pylibsrtp ships.
+
+pylibsrtp's own `protect` copies a packet three times; the data plane instead builds every packet in one shared buffer and
+protects it there. There is one session per direction per peer, ever, and `allow_repeat_tx` is off, so libsrtp itself refuses
+to protect one (SSRC, sequence number) twice: a second time would reuse an AES-GCM nonce.
+"""
+
+from typing import Any
+
+from pylibsrtp import Policy, Session
+from pylibsrtp._binding import ffi, lib
+
+BUFFER_BYTES = 2048
+REPLAY_WINDOW_PACKETS = 1024
+OVERHEAD_MAX_BYTES = 32
+"""Largest growth of a packet by protection: a 16-byte tag and, for SRTCP, a 4-byte index."""
+
+
+class PacketBuffer:
+    """Memory in which a packet is protected or unprotected in place."""
+
+    def __init__(self) -> None:
+        self.cdata: Any = ffi.new("char[]", BUFFER_BYTES)
+        self.view = memoryview(ffi.buffer(self.cdata))
+        """Writable bytes, `BUFFER_BYTES` long."""
+        self.length: Any = ffi.new("int *")
+        """In: size of the clear packet. Out: size of the protected one, or the reverse."""
+
+
+class InboundSrtp:
+    """The receiving direction of one peer."""
+
+    def __init__(self, profile: int, key_and_salt: bytes) -> None:
+        policy = Policy(key=key_and_salt, ssrc_type=Policy.SSRC_ANY_INBOUND, srtp_profile=profile)
+        policy.window_size = REPLAY_WINDOW_PACKETS
+        self._session = Session(policy)
+        self._handle = self._session._srtp[0]
+
+    def unprotect(self, buffer: PacketBuffer, size: int, rtcp: bool) -> bytes | None:
+        """The clear packet, or None if it is forged, replayed or malformed."""
+        buffer.length[0] = size
+        function = lib.srtp_unprotect_rtcp if rtcp else lib.srtp_unprotect
+        if function(self._handle, buffer.cdata, buffer.length):
+            return None
+        return bytes(buffer.view[: buffer.length[0]])
+
+
+class OutboundSrtp:
+    """The sending direction of one peer."""
+
+    def __init__(self, profile: int, key_and_salt: bytes) -> None:
+        policy = Policy(key=key_and_salt, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=profile)
+        policy.allow_repeat_tx = False
+        policy.window_size = REPLAY_WINDOW_PACKETS
+        self._session = Session(policy)
+        self.handle = self._session._srtp[0]
+        """For the inner loop of the data plane: `PROTECT(handle, buffer.cdata, buffer.length)` returns 0 on success."""
+
+    def protect_rtcp(self, buffer: PacketBuffer, packet: bytes) -> memoryview | None:
+        """The protected packet (valid until the buffer is used again), or None if libsrtp refuses."""
+        size = len(packet)
+        buffer.view[:size] = packet
+        buffer.length[0] = size
+        if lib.srtp_protect_rtcp(self.handle, buffer.cdata, buffer.length):
+            return None
+        return buffer.view[: buffer.length[0]]
+
+
+PROTECT = lib.srtp_protect

@@ -1,0 +1,256 @@
+"""One audio track on its way through a transform in another process: hold, wait, release in order, or go around it.
+
+Sans-IO: time is an argument and everything goes out through three callbacks. The rules (DESIGN, "A denoised packet"):
+
+- PROCESSED: every packet goes to the host and is held until its result comes, for at most `deadline_ns`. Release is in order:
+  when n+1 is ready while n is held, n is settled first. A single late packet is dropped, not replaced: measured, a foreign
+  packet inside an Opus stream is heard more than a lost one.
+- Two misses in a row, or the host's death: the whole track goes BYPASS, raw from there on, and what was held is released raw.
+- BYPASS: raw at once, but the host (if there is one) still gets every packet and is watched. When it has answered
+  `HITS_TO_RETURN` packets in time, the track returns in the next pause of the speaker, with the host's encoder restarted.
+
+Each packet is released or dropped exactly once, whatever comes when: a result for a settled packet is counted and ignored.
+Bound: at most `HELD_MAX` packets are held; one more is a miss of the oldest.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from sfu.errors import DropReason
+
+DEADLINE_NS = 20_000_000
+MISSES_TO_BYPASS = 2
+HITS_TO_RETURN = 25
+HELD_MAX = 64
+QUIET_WINDOW_PACKETS = 150
+QUIET_MARGIN_DB = 3
+QUIET_RUN_PACKETS = 3
+
+
+class PathMode(Enum):
+    """Where a track's sound comes from."""
+
+    PROCESSED = "processed"
+    BYPASS = "bypass"
+
+
+class AudioPacket(NamedTuple):
+    """A packet of an audio track as the publisher sent it."""
+
+    seq_ext: int
+    """Unwrapped sequence number."""
+    marker: int
+    """0x80 or 0."""
+    timestamp: int
+    level: int
+    """RFC 6464 level, 0 loud to 127 silent."""
+    arrival_ns: int
+    payload: bytes
+
+
+class PauseDetector:
+    """Is the speaker pausing? Levels close to the quietest of the last 3 s, three times in a row.
+
+    Relative, so that it also finds the pauses of somebody who sits in noise.
+    """
+
+    def __init__(self) -> None:
+        self._levels: deque[int] = deque(maxlen=QUIET_WINDOW_PACKETS)
+        self._run = 0
+
+    def heard(self, level: int) -> bool:
+        """Note a packet's level (RFC 6464); whether this is a pause."""
+        self._levels.append(level)
+        self._run = self._run + 1 if level >= max(self._levels) - QUIET_MARGIN_DB else 0
+        return self._run >= QUIET_RUN_PACKETS
+
+
+class PathCounters:
+    """What happened to the packets of a track."""
+
+    __slots__ = ("bypassed", "dropped", "dry", "processed", "returns", "switches")
+
+    def __init__(self) -> None:
+        self.processed = 0
+        """Released with the host's sound, dry ones included."""
+        self.dry = 0
+        """Of these, with the delayed original (soft bypass in the host)."""
+        self.bypassed = 0
+        """Released raw."""
+        self.dropped = 0
+        """Missed singly, or late."""
+        self.switches = 0
+        """Hard bypasses."""
+        self.returns = 0
+        """Returns from a hard bypass."""
+
+
+class _Held:
+    __slots__ = ("deadline_ns", "dry", "level", "packet", "payload")
+
+    def __init__(self, packet: AudioPacket, deadline_ns: int) -> None:
+        self.packet = packet
+        self.deadline_ns = deadline_ns
+        self.payload: bytes | None = None
+        self.level = 0
+        self.dry = False
+
+
+class TrackPath:
+    """The state of one track. `send(packet, restart)` hands a packet to the host and says whether it was taken;
+    `release(packet, payload, level, processed)` lets a packet go on; `drop(reason)` counts one that does not."""
+
+    def __init__(
+        self,
+        send: Callable[[AudioPacket, bool], bool],
+        release: Callable[[AudioPacket, bytes, int, bool], None],
+        drop: Callable[[DropReason], None],
+        changed: Callable[[PathMode, str], None],
+    ) -> None:
+        self.mode = PathMode.BYPASS
+        self.counters = PathCounters()
+        self.round_trips_ns: deque[int] = deque(maxlen=4096)
+        """Tap to inject of the latest results that came in time, for statistics."""
+        self._send = send
+        self._release = release
+        self._drop = drop
+        self._changed = changed
+        self._attached = False
+        self._held: deque[_Held] = deque()
+        self._watched: dict[int, int] = {}
+        """In bypass: sequence number (16 bits) -> deadline of what the host was given."""
+        self._highest = -1
+        self._misses = 0
+        self._hits = 0
+        self._restart = False
+        self._pause = PauseDetector()
+
+    def attach(self) -> None:
+        """A host is there. A track that was never heard starts processed; any other has to wait for a pause."""
+        self._attached = True
+        self._hits = 0
+        self._watched.clear()
+        if self._highest < 0:
+            self._set_mode(PathMode.PROCESSED, "")
+
+    def detach(self, reason: str) -> None:
+        """The host is gone: what is held is released raw, in order."""
+        self._attached = False
+        self._go_around(reason)
+
+    def renumber(self) -> None:
+        """The publisher goes on under another SSRC, numbered anew: what is held belongs to the old one and is dropped."""
+        while self._held:
+            self._held.popleft()
+            self._drop_one(DropReason.LATE)
+        self._watched.clear()
+        self._highest = -1
+
+    def submit(self, packet: AudioPacket, now_ns: int) -> None:
+        """A packet of the publisher, in the order of arrival."""
+        pause = self._pause.heard(packet.level)
+        if self.mode is PathMode.BYPASS:
+            if not (self._attached and pause and self._hits >= HITS_TO_RETURN):
+                self._submit_around(packet, now_ns)
+                return
+            self._restart = True
+            self._set_mode(PathMode.PROCESSED, "")
+        if packet.seq_ext <= self._highest:
+            self._drop_one(DropReason.LATE)  # the host's decoder is already past it
+            return
+        self._highest = packet.seq_ext
+        taken = self._send(packet, self._restart)
+        self._restart = self._restart and not taken
+        self._held.append(_Held(packet, now_ns + DEADLINE_NS if taken else now_ns))
+        if not taken or len(self._held) > HELD_MAX:
+            self.expire(now_ns)
+
+    def _submit_around(self, packet: AudioPacket, now_ns: int) -> None:
+        late = packet.seq_ext <= self._highest
+        self._highest = max(self._highest, packet.seq_ext)
+        self._release_raw(packet)
+        if not self._attached or late:
+            return
+        if self._send(packet, False):
+            self._watched[packet.seq_ext & 0xFFFF] = now_ns + DEADLINE_NS
+        else:
+            self._hits = 0
+        if len(self._watched) > HELD_MAX:
+            self._hits = 0
+            self._watched.clear()
+
+    def result(self, seq: int, payload: bytes, level: int, dry: bool, now_ns: int) -> None:
+        """The host's answer for the packet with the 16-bit number `seq`."""
+        if self.mode is PathMode.BYPASS:
+            deadline = self._watched.pop(seq, None)
+            self._hits = self._hits + 1 if deadline is not None and now_ns <= deadline else 0
+            self._drop(DropReason.PATH_SUPERSEDED)
+            return
+        held = next((h for h in self._held if h.packet.seq_ext & 0xFFFF == seq), None)
+        if held is None or held.payload is not None:
+            self._drop(DropReason.PATH_STRAY)
+            return
+        held.payload, held.level, held.dry = payload, level, dry
+        self.round_trips_ns.append(now_ns - held.packet.arrival_ns)
+        while self._held and self._held[0] is not held:
+            if self._held[0].payload is None:
+                self._miss()  # answered out of order: the one before is lost
+            self._release_ready()  # nothing is left to release if that miss led around
+        self._release_ready()
+
+    def expire(self, now_ns: int) -> None:
+        """Settle what is past its deadline. Call it at least once per deadline."""
+        while self._held and self.mode is PathMode.PROCESSED:
+            head = self._held[0]
+            if head.payload is None and head.deadline_ns > now_ns and len(self._held) <= HELD_MAX:
+                return
+            if head.payload is None:
+                self._miss()
+            self._release_ready()
+
+    def _miss(self) -> None:
+        """The head of the queue will not come in time."""
+        self._misses += 1
+        if self._misses >= MISSES_TO_BYPASS:
+            self._go_around("late")
+            return
+        self._held.popleft()
+        self._drop_one(DropReason.PATH_DEADLINE)
+
+    def _release_ready(self) -> None:
+        while self._held and (payload := self._held[0].payload) is not None:
+            held = self._held.popleft()
+            self._misses = 0
+            self.counters.processed += 1
+            self.counters.dry += held.dry
+            self._release(held.packet, payload, held.level, True)
+
+    def _go_around(self, reason: str) -> None:
+        held = list(self._held)
+        self._held.clear()
+        self._watched.clear()
+        self._misses = 0
+        self._hits = 0
+        self._set_mode(PathMode.BYPASS, reason)
+        for entry in held:
+            self._release_raw(entry.packet)
+
+    def _release_raw(self, packet: AudioPacket) -> None:
+        self.counters.bypassed += 1
+        self._release(packet, packet.payload, packet.level, False)
+
+    def _drop_one(self, reason: DropReason) -> None:
+        self.counters.dropped += 1
+        self._drop(reason)
+
+    def _set_mode(self, mode: PathMode, reason: str) -> None:
+        if mode is self.mode:
+            return
+        self.mode = mode
+        if mode is PathMode.BYPASS:
+            self.counters.switches += 1
+        else:
+            self.counters.returns += 1
+        self._changed(mode, reason)

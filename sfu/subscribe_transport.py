@@ -1,0 +1,233 @@
+"""The connection on which a participant receives: we offer, the client answers. Always, so there is no glare.
+
+Subscriptions are desired state. One loop reconciles the m-lines towards it: it wakes on a nudge, lets changes of the next 20 ms
+coalesce, offers, waits for the answer, and only then forwards. Whatever changes meanwhile goes into the next offer.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from sfu.channel.messages import Offer, OfferedMedia, WantedTrack
+from sfu.consumer import Consumer
+from sfu.dataplane.base import DataPlane
+from sfu.downlink import Downlink
+from sfu.errors import NegotiationError, TransportError
+from sfu.layer_control import LayerControl
+from sfu.negotiation.offer import PAYLOAD_TYPES, Section, SectionPool, SubscribeAnswer, Wanted, parse_answer
+from sfu.net.peer import Peer, PeerState
+from sfu.producer import Producer
+from sfu.publish_transport import PeerFactory, local_transport
+
+log = structlog.get_logger()
+
+COALESCE_S = 0.02
+ANSWER_TIMEOUT_S = 20.0
+
+
+class Tracks(Protocol):
+    """Where producers are found."""
+
+    def producer(self, track_id: str) -> Producer | None:
+        """The live producer of a track in this room, if its transport is connected."""
+
+
+class SubscribeTransport:
+    """One per participant."""
+
+    def __init__(
+        self,
+        participant_id: str,
+        stable_ssrcs: bool,
+        plane: DataPlane,
+        tracks: Tracks,
+        make_peer: PeerFactory,
+        on_state: Callable[["SubscribeTransport", PeerState], None],
+        on_offer: Callable[[Offer], None],
+    ) -> None:
+        self.participant_id = participant_id
+        self.stable_ssrcs = stable_ssrcs
+        self.peer: Peer = make_peer(controlling=True, on_state=lambda peer: on_state(self, peer.state))
+        self.layers = LayerControl(plane)
+        self.consumers: dict[str, Consumer] = {}
+        """By mid; what is sent now."""
+        self._plane = plane
+        self._tracks = tracks
+        self._on_offer = on_offer
+        self._pool = SectionPool(stable_ssrcs=stable_ssrcs, random_ssrc=lambda: secrets.randbelow(2**32 - 1) + 1)
+        self._last_consumers: dict[str, Consumer] = {}
+        self._downlink = Downlink(self.peer, self.layers)
+        self._wanted: list[WantedTrack] = []
+        self._session_id = secrets.randbits(62)
+        self._version = 0
+        self._last_offer = ""
+        self._answers: asyncio.Queue[tuple[int, SubscribeAnswer | None]] = asyncio.Queue(8)
+        self._nudge = asyncio.Event()
+        self._restart_wanted = False
+        self._connected_once = False
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to negotiate; the first offer brings ICE and DTLS up even if there is nothing to receive yet."""
+        self._nudge.set()
+        self._loop = asyncio.create_task(self._negotiate(), name=f"subscribe-{self.participant_id}")
+
+    def want(self, tracks: list[WantedTrack]) -> None:
+        """Replace the desired state."""
+        self._wanted = tracks
+        self.layers.show({t.track_id: (t.width, t.height) for t in tracks})
+        self._nudge.set()
+
+    def room_changed(self) -> None:
+        """A track came or went."""
+        self._nudge.set()
+
+    def restart(self) -> None:
+        """Offer new ICE credentials; an offer that still waits for its answer may be lost, so it is sent again first."""
+        self._restart_wanted = True
+        with contextlib.suppress(asyncio.QueueFull):
+            self._answers.put_nowait((self._version, None))
+        self._nudge.set()
+
+    def answered(self, sdp: str, version: int) -> None:
+        """The client's answer. Raises NegotiationError; an answer to an older offer is ignored."""
+        try:
+            answer = parse_answer(sdp)
+        except ValueError as error:
+            raise NegotiationError(str(error)) from error
+        with contextlib.suppress(asyncio.QueueFull):
+            self._answers.put_nowait((version, answer))
+
+    # --- the loop
+
+    async def _negotiate(self) -> None:
+        await self.peer.gather()
+        while True:
+            await self._nudge.wait()
+            if self._version:
+                await asyncio.sleep(COALESCE_S)
+            self._nudge.clear()
+            try:
+                await self._round()
+            except (ValueError, TransportError) as error:
+                log.warning("subscribe_round_failed", participant=self.participant_id, error=str(error))
+
+    async def _round(self) -> None:
+        needed = self._pool.reconcile(self._resolved())
+        self._follow_producers()
+        if not needed and not self._restart_wanted:
+            return
+        restart = False
+        if not self._pool.in_flight:
+            restart, self._restart_wanted = self._restart_wanted and self._connected_once, False
+            if restart:
+                await self.peer.prepare_restart()
+            self._version += 1
+            self._drain_answers()
+            self._last_offer = self._pool.offer(
+                local_transport(self.peer), session_id=self._session_id, version=self._version
+            )
+        self._on_offer(
+            Offer(participant_id=self.participant_id, sdp=self._last_offer, version=self._version, tracks=self._map())
+        )
+        answer = await self._answer()
+        if answer is None:
+            self._nudge.set()  # offer it again: the client may have lost it with its socket
+            return
+        attached, _ = self._pool.answered(answer)
+        await self._connect(answer, restart=restart)
+        for section in attached:
+            self._attach(section, answer)
+        self._nudge.set()  # what changed meanwhile, and m-lines that became free
+
+    def _resolved(self) -> list[Wanted]:
+        producers = (self._tracks.producer(track.track_id) for track in self._wanted)
+        return [Wanted(p.track_id, p.participant_id, p.kind) for p in producers if p is not None]
+
+    def _map(self) -> dict[str, OfferedMedia]:
+        return {
+            mid: OfferedMedia(track_id=s.track_id or "", participant_id=s.participant_id or "", kind=s.kind)
+            for mid, s in self._pool.offered_tracks().items()
+        }
+
+    def _drain_answers(self) -> None:
+        while not self._answers.empty():
+            self._answers.get_nowait()
+
+    async def _answer(self) -> SubscribeAnswer | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                while True:
+                    version, answer = await self._answers.get()
+                    if version == self._version:
+                        return answer
+        return None
+
+    async def _connect(self, answer: SubscribeAnswer, *, restart: bool) -> None:
+        remote = answer.remote
+        if restart:
+            await self.peer.complete_restart(remote.ufrag, remote.password)
+        elif not self._connected_once:
+            await self.peer.connect(
+                remote.ufrag,
+                remote.password,
+                remote.fingerprint_algorithm,
+                remote.fingerprint,
+                remote_is_passive=remote.setup == "passive",
+            )
+            self._connected_once = True
+
+    # --- consumers
+
+    def _follow_producers(self) -> None:
+        """Stop what is no longer carried; feed what is from its track's new producer, if the publisher came back meanwhile."""
+        carried = self._pool.offered_tracks()
+        for mid, consumer in list(self.consumers.items()):
+            section = carried.get(mid)
+            if section is None or section.track_id != consumer.producer.track_id:
+                self._detach(mid)
+                continue
+            producer = self._tracks.producer(consumer.producer.track_id)
+            if producer is not None and producer is not consumer.producer:
+                self._detach(mid)
+                self._send(mid, producer, section)
+
+    def _detach(self, mid: str) -> None:
+        consumer = self.consumers.pop(mid)
+        self._plane.remove_consumer(consumer)
+        self.layers.remove(consumer)
+
+    def _attach(self, section: Section, answer: SubscribeAnswer) -> None:
+        producer = self._tracks.producer(section.track_id or "")
+        if producer is None:
+            return
+        if PAYLOAD_TYPES[producer.codec][0] not in answer.media[section.mid].payload_types:
+            log.info(
+                "codec_not_accepted", participant=self.participant_id, track=producer.track_id, codec=producer.codec
+            )
+            return
+        self._send(section.mid, producer, section)
+
+    def _send(self, mid: str, producer: Producer, section: Section) -> None:
+        consumer = Consumer(producer, self._downlink, section.ssrc, section.rtx_ssrc)
+        previous = self._last_consumers.get(mid)
+        if previous is not None and previous.ssrc == consumer.ssrc:
+            consumer.continue_numbering(previous)
+        self.consumers[mid] = self._last_consumers[mid] = consumer
+        self._plane.add_consumer(consumer)
+        self.layers.add(consumer, time.monotonic_ns())
+
+    async def close(self) -> None:
+        """Stop negotiating and sending; idempotent."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        for mid in list(self.consumers):
+            self._detach(mid)
+        self._plane.remove_peer(self.peer)
+        await self.peer.close()

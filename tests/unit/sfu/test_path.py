@@ -1,0 +1,218 @@
+"""The in-path state machine under every order of arrival, answer, loss, death and return."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfu.errors import DropReason
+from sfu.path import DEADLINE_NS, HELD_MAX, HITS_TO_RETURN, AudioPacket, PathMode, TrackPath
+
+MS = 1_000_000
+SPEECH, QUIET = 25, 90
+
+
+class Rig:
+    """A path with a host that answers when told to, and a record of everything that went out."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.taking = True
+        self.given: list[tuple[int, bool]] = []
+        self.released: list[tuple[int, bool]] = []
+        self.drops: list[DropReason] = []
+        self.modes: list[PathMode] = []
+        self.path = TrackPath(
+            self._send, self._release, self.drops.append, lambda mode, reason: self.modes.append(mode)
+        )
+
+    def _send(self, packet: AudioPacket, restart: bool) -> bool:
+        if self.taking:
+            self.given.append((packet.seq_ext, restart))
+        return self.taking
+
+    def _release(self, packet: AudioPacket, payload: bytes, level: int, processed: bool) -> None:
+        assert payload == (b"processed" if processed else b"raw")
+        self.released.append((packet.seq_ext, processed))
+
+    def submit(self, seq: int, level: int = SPEECH) -> None:
+        self.path.submit(AudioPacket(seq, 0, seq * 960, level, self.now_ns, b"raw"), self.now_ns)
+
+    def answer(self, seq: int) -> None:
+        self.path.result(seq & 0xFFFF, b"processed", 30, False, self.now_ns)
+
+    def wait(self, ms: float) -> None:
+        self.now_ns += int(ms * MS)
+        self.path.expire(self.now_ns)
+
+    def exchange(self, seq: int, level: int = SPEECH) -> None:
+        self.submit(seq, level)
+        self.wait(2)
+        self.answer(seq)
+        self.wait(18)
+
+
+def test_without_a_host_everything_is_raw_at_once() -> None:
+    rig = Rig()
+    rig.submit(1)
+    rig.submit(2)
+    assert rig.released == [(1, False), (2, False)]
+    assert rig.given == []
+
+
+def test_a_new_track_is_processed_from_its_first_packet() -> None:
+    rig = Rig()
+    rig.path.attach()
+    for seq in range(5):
+        rig.exchange(seq)
+    assert rig.released == [(seq, True) for seq in range(5)]
+    assert rig.path.counters.processed == 5
+
+
+def test_a_single_late_packet_is_dropped_not_replaced() -> None:
+    rig = Rig()
+    rig.path.attach()
+    rig.exchange(0)
+    rig.submit(1)
+    rig.wait(21)
+    rig.answer(1)
+    rig.exchange(2)
+    assert rig.released == [(0, True), (2, True)]
+    assert rig.drops == [DropReason.PATH_DEADLINE, DropReason.PATH_STRAY]
+    assert rig.path.mode is PathMode.PROCESSED
+
+
+def test_an_answer_for_the_next_packet_settles_the_one_before() -> None:
+    rig = Rig()
+    rig.path.attach()
+    rig.submit(0)
+    rig.submit(1)
+    rig.answer(1)
+    assert rig.released == [(1, True)]
+    assert rig.drops == [DropReason.PATH_DEADLINE]
+
+
+def test_the_second_miss_in_a_row_makes_the_whole_track_raw() -> None:
+    rig = Rig()
+    rig.path.attach()
+    rig.exchange(0)
+    rig.submit(1)
+    rig.wait(10)
+    rig.submit(2)
+    rig.submit(3)
+    rig.wait(25)
+    assert rig.path.mode is PathMode.BYPASS
+    assert rig.released == [(0, True), (2, False), (3, False)]
+    rig.submit(4)
+    assert rig.released[-1] == (4, False)
+
+
+def test_a_death_releases_what_is_held_raw_and_in_order() -> None:
+    rig = Rig()
+    rig.path.attach()
+    rig.exchange(0)
+    for seq in (1, 2, 3):
+        rig.submit(seq)
+    rig.path.detach("gone")
+    assert rig.released == [(0, True), (1, False), (2, False), (3, False)]
+    assert rig.drops == []
+
+
+def test_it_returns_only_in_a_pause_and_restarts_the_encoder() -> None:
+    rig = Rig()
+    rig.path.attach()
+    rig.exchange(0)
+    rig.path.detach("gone")
+    rig.path.attach()
+    seq = 1
+    for _ in range(10):  # pauses are known from before
+        rig.exchange(seq, QUIET)
+        seq += 1
+    for _ in range(HITS_TO_RETURN + 10):
+        rig.exchange(seq, SPEECH)
+        seq += 1
+    assert rig.path.mode is PathMode.BYPASS
+    for _ in range(3):
+        rig.exchange(seq, QUIET)
+        seq += 1
+    assert rig.path.mode is PathMode.PROCESSED
+    assert [restart for _, restart in rig.given].count(True) == 1
+    assert rig.released[-1] == (seq - 1, True)
+
+
+def test_steady_noise_has_pauses_too() -> None:
+    rig = Rig()
+    rig.submit(0)
+    rig.path.attach()
+    for seq in range(1, 200):
+        rig.exchange(seq, 20 if seq % 50 < 40 else 38)  # never quieter than -38 dBov
+    assert rig.path.mode is PathMode.PROCESSED
+
+
+def test_a_full_socket_is_a_miss() -> None:
+    rig = Rig()
+    rig.path.attach()
+    rig.exchange(0)
+    rig.taking = False
+    rig.submit(1)
+    assert rig.drops == [DropReason.PATH_DEADLINE]
+    rig.submit(2)
+    assert rig.path.mode is PathMode.BYPASS
+    assert rig.released == [(0, True), (2, False)]
+
+
+def test_never_holds_more_than_its_bound() -> None:
+    rig = Rig()
+    rig.path.attach()
+    for seq in range(3 * HELD_MAX):
+        rig.submit(seq)
+    assert len(rig.released) + len(rig.drops) >= 3 * HELD_MAX - HELD_MAX
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), st.integers(0, 3)),
+        st.tuples(st.just("answer"), st.integers(0, 6)),
+        st.tuples(st.just("wait"), st.integers(1, 30)),
+        st.tuples(st.just("attach"), st.just(0)),
+        st.tuples(st.just("detach"), st.just(0)),
+        st.tuples(st.just("full"), st.integers(0, 1)),
+    ),
+    max_size=200,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ACTIONS)
+def test_every_packet_goes_out_at_most_once_and_processed_ones_in_order(actions: list[tuple[str, int]]) -> None:
+    rig = Rig()
+    rig.path.attach()
+    pending: list[int] = []
+    submitted: set[int] = set()
+    highest = 0
+    for action, value in actions:
+        if action == "submit":  # out of order by up to three, but never twice: the receiver filtered duplicates
+            seq = highest + 1 if value == 0 else highest + 1 + value
+            if value == 3 and highest - 2 not in submitted and highest > 2:
+                seq = highest - 2
+            submitted.add(seq)
+            highest = max(highest, seq)
+            pending.append(seq)
+            rig.submit(seq, QUIET if value else SPEECH)
+        elif action == "answer" and pending:
+            rig.answer(pending.pop(min(value, len(pending) - 1)))
+        elif action == "wait":
+            rig.wait(value)
+        elif action == "attach":
+            rig.path.attach()
+        elif action == "detach":
+            rig.path.detach("gone")
+        elif action == "full":
+            rig.taking = not value
+    rig.wait(DEADLINE_NS / MS + 1)
+    rig.wait(DEADLINE_NS / MS + 1)
+    released = [seq for seq, _ in rig.released]
+    assert len(released) == len(set(released))
+    assert set(released) <= submitted
+    processed = [seq for seq, was in rig.released if was]
+    assert processed == sorted(processed)
+    counters = rig.path.counters
+    assert counters.processed + counters.bypassed + counters.dropped == len(submitted)
