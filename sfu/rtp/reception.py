@@ -33,6 +33,8 @@ class Reception:
         self.extended = 0
         self.restarts = 0
         self.sender_clock: ClockReading | None = None
+        self.last_fraction_lost = 0
+        """Of the last report, in 1/256."""
         self._highest: int | None = None
         self._base = 0
         self._seen = [_NEVER] * WINDOW
@@ -124,6 +126,7 @@ class Reception:
         fraction_lost = 0
         if expected_interval > 0 and lost_interval > 0:
             fraction_lost = min(255, (lost_interval << 8) // expected_interval)
+        self.last_fraction_lost = fraction_lost
         last_sr = delay_since_sr = 0
         if self.sender_clock is not None:
             last_sr = self.sender_clock.ntp >> 16 & _UINT32

@@ -123,6 +123,14 @@ def test_the_oldest_losses_are_pushed_out() -> None:
     assert tracked.abandoned == 44
 
 
+def test_of_a_huge_gap_only_the_newest_are_remembered() -> None:
+    tracked = nack.NackTracker()
+    tracked.note(0, 0)
+    tracked.note(60_000, 0)
+    assert tracked.due(10 * MS) == list(range(60_000 - nack.MAX_MISSING, 60_000))
+    assert tracked.abandoned == 59_999 - nack.MAX_MISSING
+
+
 @fuzzed
 @given(st.lists(st.tuples(st.integers(-2000, 70000), st.integers(0, 50)), max_size=30))
 def test_a_tracker_is_bounded_and_asks_only_for_what_is_missing(steps: list[tuple[int, int]]) -> None:
@@ -289,6 +297,25 @@ def test_twcc_ends_where_a_delta_does_not_fit() -> None:
     assert feedback_of(recorder).packets == [(1, 0), (2, None)]
     assert feedback_of(recorder).packets == [(3, 9_000_000)]
     assert recorder.build(1, 2) is None
+
+
+@pytest.mark.parametrize(("ticks", "fits"), [(0x7FFF, True), (0x8000, False), (-0x8000, True), (-0x8001, False)])
+def test_twcc_delta_has_16_bits(ticks: int, fits: bool) -> None:
+    recorder = twcc.TwccRecorder()
+    recorder.add(1, 64_000_000)
+    recorder.add(2, 64_000_000 + ticks * 250)
+    assert len(feedback_of(recorder).packets) == (2 if fits else 1)
+
+
+def test_twcc_ignores_what_is_too_late_for_its_memory() -> None:
+    recorder = twcc.TwccRecorder()
+    recorder.add(1000, 64_000)
+    recorder.add(1000 - twcc.MAX_STATUSES, 65_000)
+    assert feedback_of(recorder).packets == [(1000, 64_000)]
+    recorder.add(1001 - twcc.MAX_STATUSES, 66_000)
+    packets = feedback_of(recorder).packets
+    assert len(packets) == twcc.MAX_STATUSES
+    assert [packet for packet in packets if packet[1] is not None] == [(489, 66_000), (1000, 64_000)]
 
 
 def test_twcc_is_bounded_under_hostile_jumps() -> None:

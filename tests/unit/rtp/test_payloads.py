@@ -146,6 +146,7 @@ FRAME_WITHOUT_FEC = b"\x83\x3f\xdf"
         (bytes([toc(9, code=3), 2]) + FRAME_WITH_FEC + FRAME_WITHOUT_FEC, True),
         (bytes([toc(9, code=3), 0x42, 4]) + FRAME_WITH_FEC + FRAME_WITHOUT_FEC + bytes(4), True),
         (bytes([toc(9, code=3), 0x43, 255, 0]) + FRAME_WITH_FEC * 3 + bytes(254), True),
+        (bytes([toc(9, code=3), 0x41, 255, 0]) + b"\xff" * 254, False),  # an empty frame, then 254 bytes of padding
         (bytes([toc(9, code=3), 0x83, 3, 3]) + FRAME_WITH_FEC * 2 + b"\x83", True),
         (bytes([toc(9, code=3), 0x81]) + FRAME_WITH_FEC, True),
     ],
