@@ -25,7 +25,7 @@ def main() -> None:
     if role == "path":
         from media_processors import path_host
 
-        path_host.main(settings.processors, run_dir)
+        path_host.main(settings.processing, run_dir, worker_count(settings))
     else:
         asyncio.run(_until_told(role, index, run_dir, settings))
 
@@ -61,7 +61,7 @@ async def _play(role: str, index: int, run_dir: Path, settings: Settings) -> Non
     elif role == "watch":
         from media_processors import watch_host
 
-        await watch_host.run(settings.processors, run_dir)
+        await watch_host.run(settings.processing, run_dir, worker_count(settings))
     elif role == "engine":
         from models import engine
 

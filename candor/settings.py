@@ -20,7 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from media_processors.settings import ProcessorSettings
+from media_processors.settings import ProcessingSettings
 from models.settings import ModelSettings
 from sfu.settings import SfuSettings
 from signaling.settings import SignalingSettings
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     )
     signaling: SignalingSettings = SignalingSettings()
     sfu: SfuSettings = SfuSettings()
-    processors: ProcessorSettings = ProcessorSettings()
+    processing: ProcessingSettings = ProcessingSettings()
     models: ModelSettings = ModelSettings()
 
     @classmethod

@@ -5,14 +5,12 @@ Public parts used: aioice `Connection` (subclassed: its only candidate is the sh
 
 Private parts, each with its reason, pinned by exact versions and by tests/contract/test_aiortc_seams.py:
 
-| name | why |
-|---|---|
-| `Connection._protocols`, `_nominated`, hooks `get_component_candidates`, `check_incoming`, `check_complete`, `data_received` | aioice opens a socket per connection and has no hook for a shared one |
-| `aioice.ice.StunProtocol` | carries the STUN transactions of a `Connection` over our socket |
-| `RTCDtlsTransport._role`, `_set_role` | the DTLS role follows the SDP, not the ICE role |
-| `RTCDtlsTransport._srtp_profiles`, `_ssl`, `_setup_srtp` | profile order, and SRTP sessions that refuse to repeat a packet |
-| `RTCCertificate._create_ssl_context` | peers with RSA certificates need ECDHE-RSA suites; aiortc offers ECDSA only |
-| the ICE transport protocol `_recv`, `_send`, `role` of a DTLS transport | one DTLS association outlives ICE restarts |
+- aioice opens a socket per connection and has no hook for a shared one: `Connection._protocols`, `_nominated`, and its methods
+  `get_component_candidates`, `check_incoming`, `check_complete`, `data_received`; `aioice.ice.StunProtocol` carries its STUN.
+- The DTLS role follows the SDP, not the ICE role: `RTCDtlsTransport._role`, `_set_role`.
+- Order of SRTP profiles, and sessions that refuse to repeat a packet: `RTCDtlsTransport._srtp_profiles`, `_ssl`, `_setup_srtp`.
+- Peers with RSA certificates need ECDHE-RSA suites, aiortc offers ECDSA only: `RTCCertificate._create_ssl_context`.
+- One DTLS association outlives ICE restarts: what DTLS uses of its ICE transport is `_recv` and `_send`, which `Peer` has.
 """
 
 import asyncio
@@ -102,7 +100,7 @@ class _MuxConnection(aioice.ice.Connection):
         super().__init__(ice_controlling=controlling, local_username=secrets.token_hex(6), use_ipv6=False)
         self._peer = peer
 
-    async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:
+    async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:  # noqa: ASYNC109  # aioice's signature
         host, port = self._peer.announced
         protocol = aioice.ice.StunProtocol(self)
         protocol.connection_made(_MuxTransport(self._peer.mux, protocol))

@@ -146,10 +146,8 @@ class UdpMux:
 
     def _stun(self, data: bytes, address: Address) -> None:
         try:
-            if data[0] == 1:  # a response or an error: to the agent that asked
-                agent = self._checks.pop(data[8:20], None)
-            else:
-                agent = self._agents.get(username(data).partition(":")[0])
+            answer = data[0] == 1  # a response or an error: to the agent that asked
+            agent = self._checks.pop(data[8:20], None) if answer else self._agents.get(username(data).partition(":")[0])
             if agent is None:
                 self.drops[DropReason.UNKNOWN_UFRAG] += 1
             else:
