@@ -325,12 +325,12 @@ class MeetingBot:
                 publication.muted = muted
 
     def _call(self, callback: Callable[[Any], None], value: object) -> None:
-        """A caller's mistake must not end the bot: it is logged with its place and counted."""
+        """A caller's mistake must not end the bot: it is counted, and logged without the values, which are personal."""
         try:
             callback(value)
-        except Exception:
+        except Exception as error:
             self.callback_errors += 1
-            _log.exception("bot_callback_failed")
+            _log.error("bot_callback_failed", callback=repr(callback), error=type(error).__name__)
 
     async def _come_back(self) -> None:
         """Resume with the session key; join anew if that is refused; give up after 30 s."""
