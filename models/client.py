@@ -1,0 +1,114 @@
+"""The other end of the engine's socket: what hosts ask models with."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from models import wire
+from models.errors import DeadlineError, EngineGoneError, FailedError, from_wire
+from models.speech import Transcript, Utterance
+
+RETRY_S = 0.25
+GRACE_MS = 500
+"""How much longer than the deadline we wait for the engine to say that it passed."""
+
+log = structlog.get_logger()
+
+
+class InferenceClient:
+    """Connects to the engine, and again whenever it is gone. Never waits for a connection: no engine is an answer."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self.on_connection: Callable[[bool], None] = _ignore
+        """Called when the engine is there (True) or gone (False)."""
+        self.connected = False
+        self._socket_path = socket_path
+        self._writer: asyncio.StreamWriter | None = None
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._last_id = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.create_task(self._keep_connected(), name="inference-client")
+
+    async def close(self) -> None:
+        """Disconnect; requests that wait raise EngineGoneError. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def transcribe(self, model: str, utterance: Utterance, deadline_ms: float) -> Transcript:
+        """What `model` hears in the window. Raises InferenceError: unavailable, overloaded, timeout, engine_gone, failed."""
+        fields = {"model": model, "utterance": utterance.to_wire(), "deadline_ms": deadline_ms}
+        result = await self._ask("transcribe", fields, deadline_ms + GRACE_MS)
+        return Transcript.from_wire(result)
+
+    async def load(self, model: str, timeout_ms: float = 120_000) -> None:
+        """Have the engine load `model`. Raises InferenceError; UnavailableError says what would help."""
+        await self._ask("load", {"model": model}, timeout_ms)
+
+    async def stats(self) -> dict[str, Any]:
+        """Counters per loaded model. Raises InferenceError."""
+        result: dict[str, Any] = await self._ask("stats", {}, 5_000)
+        return result
+
+    async def _ask(self, operation: str, fields: dict[str, Any], timeout_ms: float) -> Any:
+        if self._writer is None:
+            raise EngineGoneError("the model engine is not running; it is being restarted")
+        self._last_id += 1
+        request_id = self._last_id
+        future = self._waiting[request_id] = asyncio.get_running_loop().create_future()
+        try:
+            self._writer.write(wire.pack({"id": request_id, "op": operation, **fields}))
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await future
+        except TimeoutError as error:
+            raise DeadlineError("the engine did not answer") from error
+        finally:
+            self._waiting.pop(request_id, None)
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._socket_path)
+            except OSError:
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._set_connected(writer)
+            try:
+                await self._read(reader)
+            except (asyncio.IncompleteReadError, OSError, ValueError) as error:
+                log.warning("engine_gone", error=type(error).__name__)
+            finally:
+                writer.close()
+                self._set_connected(None)
+
+    def _set_connected(self, writer: asyncio.StreamWriter | None) -> None:
+        self._writer, self.connected = writer, writer is not None
+        if writer is None:
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(EngineGoneError("the model engine died"))
+        self.on_connection(self.connected)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            message = await wire.read(reader)
+            future = self._waiting.get(message.get("id", 0))
+            if future is None or future.done():
+                continue  # its deadline has passed
+            if message.get("ok"):
+                future.set_result(message.get("result"))
+            elif isinstance(message.get("error"), dict):
+                future.set_exception(from_wire(message["error"]))
+            else:
+                future.set_exception(FailedError("malformed answer"))
+
+
+def _ignore(connected: bool) -> None:
+    del connected

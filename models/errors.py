@@ -1,0 +1,74 @@
+"""What can go wrong between a question to a model and its answer.
+
+    InferenceError(code, message, retryable, command)
+    ├── UnavailableError   the model cannot run here; `command` is what would help
+    ├── OverloadedError    shed: the queue was full and this was the oldest of the busiest room
+    ├── DeadlineError      the answer is no longer wanted
+    ├── EngineGoneError    the engine process is not there; it is being restarted
+    └── FailedError        the model or its process broke on this request
+
+`code` is stable and crosses the socket; `ERRORS` maps it back to the class.
+"""
+
+from typing import Any, ClassVar
+
+
+class InferenceError(Exception):
+    """Base of the tree."""
+
+    code: ClassVar[str] = "inference_failed"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str = "", command: str = "") -> None:
+        super().__init__(message or self.code)
+        self.message = message or self.code
+        self.command = command
+
+    def to_wire(self) -> dict[str, Any]:
+        """`{code, message, command}` for the socket."""
+        return {"code": self.code, "message": self.message, "command": self.command}
+
+
+class UnavailableError(InferenceError):
+    """Weights, package or language are missing. `command` says what would help."""
+
+    code = "unavailable"
+
+
+class OverloadedError(InferenceError):
+    """Dropped from a full queue."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class DeadlineError(InferenceError):
+    """The deadline of the request passed before its answer was there."""
+
+    code = "timeout"
+    retryable = True
+
+
+class EngineGoneError(InferenceError):
+    """No connection to the engine."""
+
+    code = "engine_gone"
+    retryable = True
+
+
+class FailedError(InferenceError):
+    """The runner raised, or its process died, on this request."""
+
+    code = "failed"
+    retryable = True
+
+
+ERRORS: dict[str, type[InferenceError]] = {
+    error.code: error for error in (UnavailableError, OverloadedError, DeadlineError, EngineGoneError, FailedError)
+}
+
+
+def from_wire(error: dict[str, Any]) -> InferenceError:
+    """The exception that `to_wire` described. An unknown code becomes the base class."""
+    kind = ERRORS.get(str(error.get("code")), InferenceError)
+    return kind(str(error.get("message", "")), str(error.get("command", "")))

@@ -1,0 +1,36 @@
+"""What an operator can choose about models."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _default_decoders() -> int:
+    return min(os.cpu_count() or 1, 4)
+
+
+class ModelSettings(BaseModel):
+    """Section `models` of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models_dir: Path = Field(
+        default=Path("~/.local/share/candor/models"), description="local store of pulled weights, with its models.lock"
+    )
+    whisper_precision: Literal["int8", "fp32"] = Field(
+        default="int8", description="int8: dynamic quantisation of linear layers on CPU, about twice as fast"
+    )
+    pocketsphinx_decoders: int = Field(
+        default_factory=_default_decoders,
+        ge=1,
+        le=64,
+        description="decoder processes, 91 MB each; at most one per core",
+    )
+    max_queued: int = Field(default=64, ge=1, description="requests waiting per model; beyond it the oldest is shed")
+
+    @property
+    def store_dir(self) -> Path:
+        """`models_dir` with `~` expanded."""
+        return self.models_dir.expanduser()

@@ -1,0 +1,50 @@
+"""Messages between a host, the engine and its pool: a 4-byte big-endian length and a msgpack map."""
+
+import asyncio
+import struct
+from typing import Any, BinaryIO
+
+import msgpack
+
+MAX_MESSAGE_BYTES = 2 << 20
+_LENGTH = struct.Struct("!I")
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """A message with its length in front. Raises ValueError if it is too large."""
+    body: bytes = msgpack.packb(message)
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"a message of {len(body)} bytes")
+    return _LENGTH.pack(len(body)) + body
+
+
+async def read(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """The next message. Raises asyncio.IncompleteReadError at the end, ValueError on anything malformed."""
+    length = _length(await reader.readexactly(_LENGTH.size))
+    return _unpack(await reader.readexactly(length))
+
+
+def read_blocking(file: BinaryIO) -> dict[str, Any] | None:
+    """The next message from a pipe, None at its end. Raises ValueError on anything malformed."""
+    head = file.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    body = file.read(length := _length(head))
+    return _unpack(body) if len(body) == length else None
+
+
+def _length(head: bytes) -> int:
+    length: int = _LENGTH.unpack(head)[0]
+    if length > MAX_MESSAGE_BYTES:
+        raise ValueError(f"a message of {length} bytes")
+    return length
+
+
+def _unpack(body: bytes) -> dict[str, Any]:
+    try:
+        message = msgpack.unpackb(body)
+    except (msgpack.UnpackException, TypeError) as error:
+        raise ValueError(f"not msgpack: {error}") from error
+    if not isinstance(message, dict):
+        raise ValueError("a message must be a map")
+    return message
