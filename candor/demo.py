@@ -6,31 +6,27 @@ on. They use the product as anybody does, through the protocol; the listener mea
 
 import asyncio
 import contextlib
-import json
 import sys
 import time
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bots import AudioPublication, BotError, MeetingBot, PcmSource, RawRtp, SilenceSource, play_file, read_pcm
+from bots import AudioPublication, BotError, MeetingBot, RawRtp, SilenceSource
 from candor import demo_report as report
-from candor.measure import RATE_HZ, OpusPacket, Sound, SoundQuality, add_noise, assess, count_packets, decode
+from candor.measure import OpusPacket, assess, count_packets, decode
+from candor.speech import CLEAN, NOISY, PASSAGE, RATE_HZ, Line, Script, Sound, load_script
 from media_processors.findings import Caption, ProcessorStatus
 from signaling.protocol import messages as wire
 
 DENOISE = "denoise"
-CLEAN, NOISY, PASSAGE, LISTENER = "Anna", "Robert", "Passage", "Listener"
+LISTENER = "Listener"
 CLEAN_GROUP = f"{CLEAN} (clean)"
 NOISY_GROUP = f"{NOISY} (pink noise, 15 dB)"
-VOICES = {"slt": CLEAN, "rms": NOISY}
-SNR_DB = {NOISY: 15.0, PASSAGE: 5.0}
-SEED = {NOISY: 15, PASSAGE: 5}
 
 BETWEEN_TURNS_S = 0.6
 FIRST_PACKET_WAIT_S = 10.0
@@ -42,24 +38,6 @@ PACKETS_KEPT = 100_000  # per track, half an hour; later ones are not recorded
 
 Stats = Callable[[], Awaitable[report.PathStats]]
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the script: int16-ready sound at 48 kHz as it will be played, and its text."""
-
-    name: str
-    text: str
-    sound: Sound
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What is said, in order, and the passage with and without its noise."""
-
-    turns: list[Line]
-    passage: Line
-    passage_clean: Sound
 
 
 @dataclass(slots=True)
@@ -86,31 +64,6 @@ class Recording:
     def between(self, track_id: str, start_ns: int, end_ns: int) -> list[OpusPacket]:
         """The packets of a track that arrived in a stretch of time."""
         return [packet for packet in self.packets.get(track_id, []) if start_ns <= packet.arrival_ns <= end_ns]
-
-
-async def load_script() -> Script:
-    """Read the committed speech and add its noise, the same noise every time."""
-    assets = Path(str(resources.files("candor"))) / "assets"
-    lines = json.loads((assets / "lines.json").read_text())
-    turns = []
-    for entry in lines["turns"]:
-        name = VOICES[entry["voice"]]
-        sound = await _read(assets / entry["file"])
-        turns.append(Line(name, entry["text"], _with_noise(sound, name)))
-    clean = await _read(assets / lines["passage"]["file"])
-    passage = Line(PASSAGE, lines["passage"]["text"], _with_noise(clean, PASSAGE))
-    return Script(turns, passage, clean)
-
-
-async def _read(path: Path) -> Sound:
-    source = play_file(path).audio
-    if source is None:
-        raise ValueError(f"{path.name}: holds no audio")
-    return np.asarray(await read_pcm(source), np.float32) / np.float32(32768)
-
-
-def _with_noise(sound: Sound, name: str) -> Sound:
-    return add_noise(sound, SNR_DB[name], SEED[name]) if name in SNR_DB else sound
 
 
 class Demo:
@@ -181,7 +134,7 @@ class Demo:
         self._tell(f"  {line.name}: {line.text}")
         mic = self.mics[line.name]
         start_ns = time.monotonic_ns()
-        mic.play(PcmSource(np.clip(np.round(line.sound * 32767), -32768, 32767).astype(np.int16)))
+        mic.play(line.source())
         await mic.finished()
         participant_id = self.bots[line.name].participant_id
         turn = report.PlayedTurn(participant_id, line.name, group, line.text, start_ns, time.monotonic_ns())
@@ -305,7 +258,7 @@ async def _measure_denoise(demo: Demo, script: Script, out_dir: Path, tell: Tell
         reason = info.reason if info else "the server does not know it"
         return report.DenoiseLine(available=False, reason=reason, command=info.command if info else "")
     heard: dict[str, Sound] = {"clean": script.passage_clean, "noisy": script.passage.sound}
-    qualities: dict[str, SoundQuality | None] = {}
+    qualities: dict[str, report.SoundQuality | None] = {}
     states: list[str] = []
     for on in (False, True):
         tell(f"A passage with pink noise at 5 dB, denoise {_on_off(on)}")

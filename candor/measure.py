@@ -12,16 +12,14 @@ import numpy.typing as npt
 from pystoi import stoi
 from scipy.signal import correlate, resample_poly
 
-RATE_HZ = 48_000
+from candor.demo_report import SoundQuality
+from candor.speech import RATE_HZ, Sound, frame_levels_db, frames_of_speech, per_sample, rms
+
 MEASURE_RATE_HZ = 16_000
-FRAME_SAMPLES = 960
-SPEECH_BELOW_PEAK_DB = 35.0
 PAUSE_BELOW_PEAK_DB = 55.0
 PAUSE_EDGE_FRAMES = 4  # 80 ms: codec ringing, and the fade of a denoiser
 FLOOR_DB = -100.0
 CLOCK_SLACK_S = 10.0
-
-Sound = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +39,6 @@ class PacketCount:
     received: int
     lost: int
     duplicates: int
-
-
-@dataclass(frozen=True, slots=True)
-class SoundQuality:
-    """One passage as heard. `pause_noise_db` is relative to the speech of the same recording.
-
-    That speech level includes the noise under it, which understates a reduction by about 1 dB when 5 dB of noise goes away.
-    """
-
-    pause_noise_db: float
-    stoi: float
-    si_sdr_db: float
-    delay_ms: float
 
 
 def unwrap(values: Sequence[int], bits: int) -> npt.NDArray[np.int64]:
@@ -126,21 +111,6 @@ def _mono(frame: av.AudioFrame) -> Sound:
     return np.asarray(values.mean(axis=0) * scale, np.float32)
 
 
-def pink_noise(samples: int, seed: int) -> Sound:
-    """Pink noise (power falls with 1/f, 3 dB per octave) of unit RMS; the same seed gives the same noise."""
-    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(samples))
-    frequency = np.arange(len(spectrum), dtype=np.float64)
-    frequency[0] = np.inf  # no direct current
-    noise = np.fft.irfft(spectrum / np.sqrt(frequency), samples)
-    return np.asarray(noise / np.sqrt(np.mean(noise**2)), np.float32)
-
-
-def add_noise(speech: Sound, snr_db: float, seed: int) -> Sound:
-    """Speech with pink noise over its whole length, `snr_db` below the level of the parts in which somebody speaks."""
-    level = _rms(speech[_spread(_frames_of_speech(speech), len(speech))])
-    return np.asarray(speech + pink_noise(len(speech), seed) * level * 10 ** (-snr_db / 20), np.float32)
-
-
 def align(reference: Sound, received: Sound) -> tuple[Sound, float]:
     """The part of `received` that is `reference`, by the peak of their cross-correlation; same length as `reference`.
 
@@ -166,11 +136,11 @@ def assess(reference: Sound, received: Sound) -> SoundQuality:
     reference has no pause.
     """
     heard, delay_ms = align(reference, received)
-    speech = _spread(_frames_of_speech(reference), len(reference))
-    pauses = _spread(_frames_of_pause(reference), len(reference))
+    speech = per_sample(frames_of_speech(reference), len(reference))
+    pauses = per_sample(_frames_of_pause(reference), len(reference))
     if not pauses.any():
         raise ValueError("assess: the reference has no pause")
-    noise_db = _db(_rms(heard[pauses])) - _db(_rms(heard[speech]))
+    noise_db = _db(rms(heard[pauses])) - _db(rms(heard[speech]))
     clean_16k, heard_16k = _to_measure_rate(reference), _to_measure_rate(heard)
     return SoundQuality(
         pause_noise_db=noise_db,
@@ -192,34 +162,13 @@ def _to_measure_rate(sound: Sound) -> Sound:
     return np.asarray(resample_poly(sound, 1, RATE_HZ // MEASURE_RATE_HZ), np.float32)
 
 
-def _frame_levels_db(sound: Sound) -> npt.NDArray[np.float64]:
-    frames = sound[: len(sound) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
-    rms = np.sqrt(np.mean(frames.astype(np.float64) ** 2, axis=1))
-    return np.asarray(20 * np.log10(np.maximum(rms, 1e-5)), np.float64)
-
-
-def _frames_of_speech(sound: Sound) -> npt.NDArray[np.bool_]:
-    levels = _frame_levels_db(sound)
-    return np.asarray(levels > levels.max() - SPEECH_BELOW_PEAK_DB)
-
-
 def _frames_of_pause(sound: Sound) -> npt.NDArray[np.bool_]:
-    levels = _frame_levels_db(sound)
+    levels = frame_levels_db(sound)
     busy = np.flatnonzero(levels > levels.max() - PAUSE_BELOW_PEAK_DB)
     quiet = np.ones(len(levels), np.bool_)
     for frame in busy:
         quiet[max(0, frame - PAUSE_EDGE_FRAMES) : frame + PAUSE_EDGE_FRAMES + 1] = False
     return quiet
-
-
-def _spread(frames: npt.NDArray[np.bool_], samples: int) -> npt.NDArray[np.bool_]:
-    """A mask per frame as a mask per sample."""
-    mask = np.repeat(frames, FRAME_SAMPLES)
-    return np.pad(mask, (0, samples - len(mask)))
-
-
-def _rms(sound: Sound) -> float:
-    return float(np.sqrt(np.mean(sound.astype(np.float64) ** 2)))
 
 
 def _db(value: float) -> float:

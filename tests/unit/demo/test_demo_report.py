@@ -10,6 +10,7 @@ from candor.demo_report import (
     PacketLine,
     PathStats,
     PlayedTurn,
+    SoundQuality,
     caption_lines,
     failed_conditions,
     render,
@@ -17,7 +18,6 @@ from candor.demo_report import (
     turn_lines,
     word_errors,
 )
-from candor.measure import SoundQuality
 from media_processors.findings import ProcessorInfo
 
 SECOND = 1_000_000_000

@@ -5,8 +5,8 @@ import pytest
 
 from bots import RawRtp
 from candor import demo
-from candor.demo import CLEAN, NOISY, load_script
-from candor.measure import RATE_HZ, assess
+from candor.measure import assess
+from candor.speech import CLEAN, NOISY, RATE_HZ, load_script
 
 
 async def test_two_people_take_turns_and_the_passage_has_its_noise() -> None:

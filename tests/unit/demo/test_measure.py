@@ -7,17 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candor.measure import (
-    RATE_HZ,
     OpusPacket,
-    add_noise,
     align,
     assess,
     count_packets,
     decode,
-    pink_noise,
     si_sdr_db,
     unwrap,
 )
+from candor.speech import RATE_HZ, add_noise, pink_noise
 
 
 def speech_like(seconds: float = 6.0) -> np.ndarray:
