@@ -49,6 +49,7 @@ class Source:
         "height",
         "last_arrival_ns",
         "nacks",
+        "numbering",
         "producer",
         "rate",
         "reception",
@@ -64,10 +65,20 @@ class Source:
         self.clock_hz = producer.media.clock_hz
         self.reception = Reception(ssrc, self.clock_hz)
         self.nacks = NackTracker() if producer.kind == "video" else None
+        self.numbering = 0
+        """Value of `reception.restarts` that `nacks` belongs to."""
         self.rate = RateMeter()
         self.last_arrival_ns = 0
         self.width = 0
         self.height = 0
+
+    def note_for_repair(self, seq_ext: int, now_ns: int) -> None:
+        """A video packet came: gaps before it will be asked for. What was missing of an older numbering never comes."""
+        if self.numbering != self.reception.restarts:
+            self.numbering = self.reception.restarts
+            self.nacks = NackTracker()
+        if self.nacks is not None:
+            self.nacks.note(seq_ext, now_ns)
 
     def live(self, now_ns: int) -> bool:
         """Whether packets came within the last second."""

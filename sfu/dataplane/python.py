@@ -197,8 +197,7 @@ class PythonPlane:
 
     def _video(self, source: Source, ext: int, head: header.RtpHeader, payload: bytes, now_ns: int) -> None:
         producer = source.producer
-        if source.nacks is not None:
-            source.nacks.note(ext, now_ns)
+        source.note_for_repair(ext, now_ns)
         descriptor = vp8.parse(payload) if producer.codec == "vp8" else None
         keyframe = descriptor.keyframe if descriptor is not None else _KEYFRAME_TESTS[producer.codec](payload)
         if keyframe:
