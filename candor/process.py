@@ -61,7 +61,7 @@ async def _play(role: str, index: int, run_dir: Path, settings: Settings) -> Non
     elif role == "watch":
         from media_processors import watch_host
 
-        await watch_host.run(settings.processing, run_dir, worker_count(settings))
+        await watch_host.run(settings.processing, settings.models.store_dir, run_dir, worker_count(settings))
     elif role == "engine":
         from models import engine
 

@@ -4,6 +4,8 @@ A processor is one object per host (it holds weights and configuration); a strea
 register a processor under the entry point `candor.processors`.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,8 +13,12 @@ from numpy.typing import NDArray
 
 from media_processors.findings import Finding, ProcessorInfo
 from media_processors.frames import AudioFrame, TrackRef, VideoFrame
+from media_processors.settings import ProcessingSettings
+from models.client import InferenceClient
+from models.store import Store
 
 Samples = NDArray[np.float32]
+Emit = Callable[[Finding], None]
 
 
 class TransformStream(Protocol):
@@ -47,13 +53,13 @@ class ObserverStream(Protocol):
     """An observer on one track. Called in order, from one thread; a slow one loses frames (counted), never delays media."""
 
     def push(self, frame: AudioFrame | VideoFrame) -> list[Finding]:
-        """Look at a frame; return what there is to say now (often nothing)."""
+        """Look at a frame; return what there is to say now (often nothing). What a model answers later goes to `emit`."""
 
     def flush(self) -> list[Finding]:
-        """The track ended or was paused: say what is left."""
+        """The track ended or was paused: say what is left, now or through `emit`."""
 
     async def aclose(self) -> None:
-        """Free everything."""
+        """Finish what `flush` began and free everything. Cancelled if that takes too long or is no longer wanted."""
 
 
 @runtime_checkable
@@ -70,5 +76,22 @@ class Observer(Protocol):
     def info(self) -> ProcessorInfo:
         """Name, and whether it can run here; if it cannot: why, and the command that would help."""
 
-    def open(self, track: TrackRef) -> ObserverStream:
-        """State for one track. Only called if `info().available`."""
+    def open(self, track: TrackRef, emit: Emit) -> ObserverStream:
+        """State for one track. Only called if `info().available`. `emit` takes findings at any time, on the host's loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostServices:
+    """What the watch host shares with its observers."""
+
+    engine: InferenceClient
+    store: Store
+    settings: ProcessingSettings
+
+
+@runtime_checkable
+class AsksModels(Protocol):
+    """An observer that asks models. It is unavailable until the watch host has attached it."""
+
+    def attach(self, services: HostServices) -> None:
+        """Called once, before `info` and `open`."""

@@ -5,6 +5,7 @@ successive answers share is stable. The engine's answers come later than the fra
 """
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from typing import ClassVar, Literal
@@ -135,6 +136,7 @@ class CaptionStream:
         self._track = track
         self._emit = emit
         self._model = observer.model
+        self._name = secrets.token_hex(4)  # segments of an earlier life of this host must not be taken for ours
         self._segmenter = Segmenter()
         self._segments: dict[int, _Segment] = {}
         self._waiting: deque[Window] = deque()
@@ -243,7 +245,7 @@ class CaptionStream:
             text=text,
             stable_chars=segment.agreement.stable_chars,
             final=window.final,
-            language=segment.language or self._observer.language,
+            language=segment.language,
             quality=self._entry.quality,
             latency_ms=max(0, (time.monotonic_ns() - window.end_arrival_ns) // 1_000_000),
         )
@@ -252,8 +254,7 @@ class CaptionStream:
 
     def _segment_of(self, window: Window) -> _Segment:
         if window.segment not in self._segments:
-            segment_id = f"{self._track.track_id}-{self._track.epoch}-{window.segment}"
-            self._segments[window.segment] = _Segment(segment_id)
+            self._segments[window.segment] = _Segment(f"{self._name}-{window.segment}")
         return self._segments[window.segment]
 
 
