@@ -18,7 +18,7 @@ NICE = {"watch": 10, "engine": 15}
 def main() -> None:
     """Play one role until told to stop."""
     role, index, run_dir = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    settings = restore(sys.stdin.buffer.readline())
+    settings = restore(_first_line())
     candor.logs.configure(settings.log_level, role)
     os.nice(NICE.get(role, 0))
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -30,9 +30,16 @@ def main() -> None:
         asyncio.run(_until_told(role, index, run_dir, settings))
 
 
+def _first_line() -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n") and (byte := os.read(sys.stdin.fileno(), 1)):
+        line += byte
+    return bytes(line)
+
+
 def _end_with_parent() -> None:
     """Our standard input is a pipe from the supervisor that nobody writes to: it ends when the supervisor does."""
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):  # unbuffered: a thread inside a buffered read would hold up the interpreter's exit
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,0 +1,47 @@
+"""The two bots of the demo room: they hold their conversation over and over, so that a newcomer has something to hear."""
+
+import asyncio
+import contextlib
+
+import numpy as np
+import structlog
+
+from bots import AudioPublication, BotError, MeetingBot, PatternSource, PcmSource, SilenceSource
+from candor.speech import Line, load_script
+
+log = structlog.get_logger()
+
+BETWEEN_TURNS_S = 0.8
+BETWEEN_ROUNDS_S = 4.0
+RETRY_S = 3.0
+
+
+async def talk(url: str, room: str, token: str | None) -> None:
+    """Talk until cancelled; if the connection is lost for good, come back."""
+    script = await load_script()
+    while True:
+        try:
+            await _converse(url, room, token, script.turns)
+        except (BotError, OSError) as error:
+            log.warning("talkers_lost", error=type(error).__name__)
+        await asyncio.sleep(RETRY_S)
+
+
+async def _converse(url: str, room: str, token: str | None, turns: list[Line]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        microphones: dict[str, AudioPublication] = {}
+        for name in dict.fromkeys(line.name for line in turns):
+            bot = MeetingBot(url, room, name, token, subscribe=False, verify_tls=False)
+            await stack.enter_async_context(bot)
+            microphones[name] = await bot.publish_audio(SilenceSource())
+            await bot.publish_video(PatternSource())
+        while True:
+            for line in turns:
+                await _speak(microphones[line.name], line)
+                await asyncio.sleep(BETWEEN_TURNS_S)
+            await asyncio.sleep(BETWEEN_ROUNDS_S)
+
+
+async def _speak(microphone: AudioPublication, line: Line) -> None:
+    microphone.play(PcmSource(np.clip(np.round(line.sound * 32767), -32768, 32767).astype(np.int16)))
+    await microphone.finished()
