@@ -15,14 +15,16 @@ START_BPS = 2_500_000
 MIN_BPS = 50_000
 MAX_BPS = 100_000_000
 DECREASE = 0.9  # of what arrives while the link is full; GCC takes 0.85, but layers are steps far larger than that
-GROWTH_PER_S = 1.25  # GCC's 8 % would take 20 s for the step from a 400 kb/s link to a layer of 1.5 Mb/s
-HOLD_NS = 7_000_000_000  # how long the capacity of a full link is believed before growth beyond it is tried
+GROWTH_PER_S = 2.0  # not the 8 % of GCC: what is tried at once is bounded by `_grow`, and 5 s apart by `LayerSelector`
+HOLD_NS = 5_000_000_000  # how long the capacity of a full link is believed before growth beyond it is tried
 HIGH_LOSS = 0.10
 SLIGHT_LOSS = 0.02
 HEAVY_LOSS = 0.30  # nothing but a full link loses so much
 QUEUE_US = 40_000
 DRAINING_US = 10_000
 WINDOW_NS = 200_000_000
+REMB_NS = 1_000_000_000
+MAX_REMBS = 64
 LOSS_WINDOWS = 5
 BASE_WINDOWS = 50
 MIN_LOSS_PACKETS = 10
@@ -52,13 +54,6 @@ class _Window:
     def span_us(self) -> int:
         return self.last_arrival_us - self.first_arrival_us
 
-    def arrived(self, arrival_us: int, sent_ns: int, size_bytes: int) -> None:
-        delay_us = arrival_us - sent_ns // 1000
-        self.received += 1
-        self.received_bytes += size_bytes
-        self.last_arrival_us = max(self.last_arrival_us, arrival_us)
-        self.delay_us = delay_us if self.delay_us is None else min(self.delay_us, delay_us)
-
 
 class DownlinkEstimate:
     """Estimate of one subscriber's downlink in bit/s, counted like the sizes given to `sent`."""
@@ -72,12 +67,13 @@ class DownlinkEstimate:
         self._capacity_bps = 0.0
         self._full_ns: int | None = None
         self._grown_ns = 0
-        self._queued = False
+        self._queued = False  # at the last look
         self._windows: deque[_Window] = deque(maxlen=LOSS_WINDOWS)
         self._delays_us: deque[int] = deque(maxlen=BASE_WINDOWS)
         self._arrival_us: int | None = None  # the latest, unwrapped
         self._window = _Window(0, 0, 0)
-        self._remb_ns: int | None = None
+        self._rembs: dict[tuple[int, ...], tuple[int, int]] = {}  # by SSRCs: (bitrate, when)
+        self._remb_ns: int | None = None  # when the latest were judged
         self._remb_sent_bytes = 0
         self._reported_loss = (0.0, -STALE_NS)
 
@@ -109,32 +105,63 @@ class DownlinkEstimate:
     def feedback(self, packets: Sequence[tuple[int, int | None]], now_ns: int) -> None:
         """A transport-wide feedback: (number, arrival in the receiver's clock in us, None if missing) of each packet."""
         if self._feedback_ns is None or now_ns - self._feedback_ns >= STALE_NS:
-            self._start_window(now_ns)
+            self._restart(now_ns)
         self._feedback_ns = now_ns
-        for seq, arrival_us in packets:
-            known, sent_ns, size_bytes = self._ring[seq % _RING]
-            if known != seq:
-                continue
-            self._ring[seq % _RING] = _NOTHING  # a number counts once
-            if arrival_us is None:
-                self._window.lost += 1
-            else:
-                self._window.arrived(self._unwrapped(arrival_us), sent_ns, size_bytes)
+        self._take(packets)
         if now_ns - self._window.since_ns >= WINDOW_NS and self._window.received + self._window.lost > 0:
             self._close_window(now_ns)
+
+    def _restart(self, now_ns: int) -> None:
+        """Feedback begins, perhaps from another clock."""
+        self._arrival_us = None
+        self._queued = False
+        self._windows.clear()
+        self._delays_us.clear()
+        self._start_window(now_ns)
 
     def _start_window(self, now_ns: int) -> None:
         self._window = _Window(now_ns, self._arrival_us or 0, self._arrival_us or 0)
 
-    def _unwrapped(self, arrival_us: int) -> int:
-        """An arrival on a scale that does not wrap, by its distance from the latest."""
+    def _take(self, packets: Sequence[tuple[int, int | None]]) -> None:
+        """Enter a feedback into the window. This runs for every packet sent, so it keeps to local names."""
+        ring = self._ring
+        offset_us = self._wrap_offset_us(packets)
+        received = lost = received_bytes = 0
+        latest_us = least_us = None
+        for seq, arrival_us in packets:
+            known, sent_ns, size_bytes = ring[seq % _RING]
+            if known != seq:
+                continue
+            ring[seq % _RING] = _NOTHING  # a number counts once
+            if arrival_us is None:
+                lost += 1
+                continue
+            received += 1
+            received_bytes += size_bytes
+            delay_us = arrival_us - sent_ns // 1000
+            if least_us is None or delay_us < least_us:
+                least_us = delay_us
+            if latest_us is None or arrival_us > latest_us:
+                latest_us = arrival_us
+        window = self._window
+        window.lost += lost
+        window.received += received
+        window.received_bytes += received_bytes
+        if latest_us is None or least_us is None:
+            return
         if self._arrival_us is None:
-            self._arrival_us = self._window.first_arrival_us = arrival_us
+            window.first_arrival_us = window.last_arrival_us = latest_us
+        self._arrival_us = window.last_arrival_us = max(window.last_arrival_us, latest_us + offset_us)
+        least_us += offset_us
+        window.delay_us = least_us if window.delay_us is None else min(window.delay_us, least_us)
+
+    def _wrap_offset_us(self, packets: Sequence[tuple[int, int | None]]) -> int:
+        """What to add to the arrivals of a feedback, which wrap every 12 days but not inside one, to go on from the latest."""
+        first_us = next((arrival_us for _, arrival_us in packets if arrival_us is not None), None)
+        if first_us is None or self._arrival_us is None:
+            return 0
         half = _ARRIVAL_WRAP_US // 2
-        ahead = (arrival_us - self._arrival_us + half) % _ARRIVAL_WRAP_US - half
-        unwrapped = self._arrival_us + ahead
-        self._arrival_us = max(self._arrival_us, unwrapped)
-        return unwrapped
+        return self._arrival_us - first_us + (first_us - self._arrival_us + half) % _ARRIVAL_WRAP_US - half
 
     def _close_window(self, now_ns: int) -> None:
         window = self._window
@@ -151,8 +178,7 @@ class DownlinkEstimate:
         if delivered_bps is None:
             return
         if self._estimate_bps is None:
-            self._estimate_bps = max(START_BPS, delivered_bps)
-            self._grown_ns = now_ns
+            self._begin(now_ns, delivered_bps)
         stands = self._queue_stands(window, previous)
         loss = self._window_loss()
         if stands or loss > HEAVY_LOSS or (self._queued and loss > HIGH_LOSS):
@@ -184,37 +210,51 @@ class DownlinkEstimate:
 
     # --- REMB and receiver reports
 
-    def remb(self, bitrate_bps: int, now_ns: int) -> None:
-        """A receiver's own estimate; it does not count where transport-wide feedback comes.
+    def remb(self, bitrate_bps: int, now_ns: int, ssrcs: Sequence[int] = ()) -> None:
+        """A receiver's own estimate for these SSRCs together; it does not count where transport-wide feedback comes.
 
-        Receivers cap it at about 1.5 times of what they get, so above the rate sent it says "no trouble", not "no more".
+        aiortc estimates every video by itself, so what counts is the sum. Receivers cap an estimate at 1.5 times of what they get:
+        above the rate sent it says "no trouble", not "no more". Key frames make the rate jump, so trouble is twice in a row.
         """
         if self._feedback_ns is not None and now_ns - self._feedback_ns < STALE_NS:
             return
-        if self._remb_ns is None or self._estimate_bps is None:
-            self._estimate_bps = max(START_BPS, bitrate_bps)
-            self._remember_remb(now_ns)
-            return
-        elapsed_ns = now_ns - self._remb_ns
-        if elapsed_ns < WINDOW_NS:
-            return
+        self._rembs = {key: entry for key, entry in self._rembs.items() if now_ns - entry[1] < STALE_NS}
+        if len(self._rembs) < MAX_REMBS:
+            self._rembs[tuple(ssrcs)] = (bitrate_bps, now_ns)
+        if self._remb_ns is None or self._estimate_bps is None or now_ns - self._remb_ns >= STALE_NS:
+            self._begin(now_ns, bitrate_bps)
+            self._next_remb(now_ns)
+        elif now_ns - self._remb_ns >= REMB_NS:
+            self._judge_rembs(now_ns, now_ns - self._remb_ns)
+
+    def _judge_rembs(self, now_ns: int, elapsed_ns: int) -> None:
         sent_bps = (self._sent_bytes - self._remb_sent_bytes) * 8e9 / elapsed_ns
-        self._remember_remb(now_ns)
-        if bitrate_bps < sent_bps:
-            self._full(now_ns, bitrate_bps)
-        elif self.loss(now_ns) < SLIGHT_LOSS:
+        received_bps = sum(bitrate_bps for bitrate_bps, _ in self._rembs.values())
+        self._next_remb(now_ns)
+        was_queued = self._queued
+        self._queued = received_bps < sent_bps
+        if self._queued and was_queued:
+            self._full(now_ns, received_bps)
+        elif not self._queued and self.loss(now_ns) < SLIGHT_LOSS:
             self._grow(now_ns, sent_bps)
         self._grown_ns = now_ns
 
-    def _remember_remb(self, now_ns: int) -> None:
+    def _next_remb(self, now_ns: int) -> None:
         self._remb_ns = now_ns
         self._remb_sent_bytes = self._sent_bytes
 
     def reported_loss(self, fraction: float, now_ns: int) -> None:
-        """Fraction lost of a receiver report (RFC 3550 section 6.4.1), 0 to 1."""
-        self._reported_loss = (fraction, now_ns)
+        """Fraction lost of a receiver report (RFC 3550 section 6.4.1), 0 to 1. The worst stream of a second counts."""
+        worst, since_ns = self._reported_loss
+        if fraction >= worst or now_ns - since_ns >= REMB_NS:
+            self._reported_loss = (fraction, now_ns)
 
     # --- the estimate
+
+    def _begin(self, now_ns: int, carried_bps: float) -> None:
+        """The first feedback: nothing speaks against the usual start yet, and more may be carried already."""
+        self._estimate_bps = min(max(START_BPS, carried_bps), MAX_BPS)
+        self._grown_ns = now_ns
 
     def _full(self, now_ns: int, capacity_bps: float) -> None:
         """The link is full, and carries this much."""
@@ -239,7 +279,7 @@ class DownlinkEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one video consumer could use: `layers_bps` low to high, up to what its tile wants. `current` is what it gets, -1 nothing."""
+    """What a video consumer could use: `layers_bps` low to high, as far as its tile wants. It gets `current` now, -1: nothing."""
 
     area: int
     """Of its tile, in pixels."""

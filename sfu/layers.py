@@ -51,7 +51,7 @@ def layer_for_tile(layers: Sequence[LayerInfo], width: int, height: int) -> int 
 class LayerSelector:
     """The layer of one consumer. A ceiling falls at once, and rises one layer at a time after a time without trouble.
 
-    It falls to what the bandwidth allows, below the lowest layer too: then the video pauses. For loss it falls by one layer, and never
+    It falls to what the bandwidth allows, below the lowest layer too: then the video pauses. For loss it falls by one layer, never
     below the lowest. A layer that was reached and left again for loss within 10 s is tried again after 12 s, others after 5 s.
     """
 

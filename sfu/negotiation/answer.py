@@ -250,7 +250,7 @@ def _accepted(entry: OfferedMedia, media: PublishedMedia, local: LocalTransport,
         *codec_lines(media.codec, media.payload_type, media.rtx_payload_type, _fmtp(media), feedback),
     ]
     if entry.simulcast:
-        # Also while inactive: a sender whose layers are once left out never gets them back (RFC 8829 section 5.10).
+        # Also while inactive: left out, Chromium keeps the first layer and offers the others only as paused from then on.
         lines += [f"a=rid:{rid} recv" for rid in entry.simulcast.split(";")]
         lines.append(f"a=simulcast:recv {entry.simulcast}")
     return lines
