@@ -57,7 +57,10 @@ class MediaError(SignalingError):
 
 def from_channel(error: ChannelError) -> MediaError:
     """The wire's error for a worker's refusal."""
-    return MediaError(CHANNEL_CODES.get(error.code, ErrorCode.INTERNAL), error.message)
+    code = CHANNEL_CODES.get(error.code)
+    if code is None:  # its text is for us, and may repeat what a client sent
+        return MediaError(ErrorCode.INTERNAL, "the media server failed")
+    return MediaError(code, error.message)
 
 
 def from_validation(error: ValidationError) -> MessageError:

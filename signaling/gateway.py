@@ -173,7 +173,7 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 if connection.sending is not None:
-                    await connection.sending
+                    await asyncio.wait({connection.sending})  # the client may hang up first, which cancels it
                 socket = self._socket(connection.sid)
                 if socket is not None:
                     await socket.queue.join()

@@ -12,7 +12,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from media_processors.findings import FINDING, ProcessorInfo, ProcessorStatus
-from sfu.channel import Channel
+from sfu.channel import Channel, ChannelError
 from signaling.errors import RoomError
 from signaling.links import REQUEST_TIMEOUT_S, Link
 from signaling.media import MediaPlane
@@ -126,6 +126,8 @@ class Insights:
         host = path.stem
 
         async def session(channel: Channel) -> None:
+            for status in await _statuses(channel):
+                self._changed(ProcessorStatus.model_validate(status))
             while True:
                 reply = await channel.request("processors", timeout_s=REQUEST_TIMEOUT_S)
                 listed = reply.get("processors") if isinstance(reply, dict) else reply
@@ -202,3 +204,13 @@ class Insights:
         self.dropped[reason] += 1
         if self.dropped[reason] == 1:
             log.warning("finding_dropped", reason=reason)
+
+
+async def _statuses(channel: Channel) -> list[Any]:
+    """What a host has said before we connected; not every host can repeat it."""
+    try:
+        return list(await channel.request("statuses", timeout_s=REQUEST_TIMEOUT_S))
+    except ChannelError as error:
+        if error.code != "no_such_method":
+            raise
+        return []

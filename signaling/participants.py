@@ -209,7 +209,7 @@ class Participant:
 
     def track_id(self, mid: str, source: str) -> str:
         """The id of the track on an m-line: the same at every publish, also by another process."""
-        digest = hashlib.blake2b("\0".join((self.id, mid, source)).encode(), digest_size=8)
+        digest = hashlib.blake2b("\0".join((self.id, source, mid)).encode(), digest_size=8)
         return f"t_{digest.hexdigest()}"
 
     def info(self) -> ParticipantInfo:

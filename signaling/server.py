@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+from importlib.metadata import version
 from pathlib import Path
 
 import structlog
@@ -27,9 +28,7 @@ log = structlog.get_logger()
 class SignalingServer:
     """Signaling for the workers and hosts whose sockets lie in `run_dir`."""
 
-    def __init__(
-        self, settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path, version: str = "0"
-    ) -> None:
+    def __init__(self, settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path) -> None:
         self.settings = prepared(settings)
         self.rooms = Rooms()
         recovery = Recovery(self.rooms)
@@ -39,7 +38,7 @@ class SignalingServer:
         recovery.attach(self.media, self.insights, self.lobby)
         requests = Requests(self.rooms, self.media, self.insights, self.lobby)
         self.gateway = Gateway(self.settings, self.lobby, requests.handle)
-        app = create_app(self.settings, self.gateway, self.media, web_root, version)
+        app = create_app(self.settings, self.gateway, self.media, web_root, version("candor"))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)  # an access log names addresses
         self._closed = False
 
@@ -79,11 +78,9 @@ class SignalingServer:
         return context
 
 
-async def serve(
-    settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path, version: str = "0"
-) -> None:
+async def serve(settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path) -> None:
     """Run until cancelled, then stop gracefully. Raises ValueError if `settings` are not safe, OSError for the port."""
-    server = SignalingServer(settings, run_dir, worker_count, web_root, version)
+    server = SignalingServer(settings, run_dir, worker_count, web_root)
     try:
         await server.start()
         await asyncio.Event().wait()

@@ -1,0 +1,1 @@
+"""Stand-ins for other processes, each behind the real channel."""

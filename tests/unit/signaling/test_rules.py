@@ -1,0 +1,245 @@
+"""Pure rules: rate limit, consent, subscriptions, connection quality, rooms."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from media_processors.findings import ProcessorInfo
+from sfu.channel.messages import Quality
+from signaling.errors import RoomError
+from signaling.limits import TokenBucket
+from signaling.participants import Participant, ParticipantNotes, ParticipantState, Track
+from signaling.policy import Consent, processing_of
+from signaling.protocol.codes import CloseReason, ErrorCode
+from signaling.protocol.messages import Message, ReportQuality, Subscribe, Tile
+from signaling.quality import Connection, score_of
+from signaling.rooms import Rooms
+from signaling.subscriptions import wanted
+
+S = 1_000_000_000
+
+
+class Outlet:
+    """Collects what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.released = False
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def release(self) -> None:
+        self.released = True
+
+
+def info(name: str, **fields: object) -> ProcessorInfo:
+    basis = {"name": name, "kind": "observer", "media": "audio", "available": True}
+    return ProcessorInfo.model_validate({**basis, **fields})
+
+
+# --- rate limit
+
+
+def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
+    bucket = TokenBucket(per_s=2, burst=3)
+    assert [bucket.take(0) for _ in range(4)] == [True, True, True, False]
+    assert [bucket.take(S // 2), bucket.take(S // 2)] == [True, False]
+    assert [bucket.take(100 * S) for _ in range(4)] == [True, True, True, False]
+
+
+@given(st.lists(st.integers(0, S), max_size=60), st.integers(1, 10), st.floats(0.1, 50))
+def test_a_bucket_never_lets_more_through_than_burst_and_rate(gaps: list[int], burst: int, per_s: float) -> None:
+    bucket = TokenBucket(per_s, burst)
+    now_ns = passed = 0
+    for gap in gaps:
+        now_ns += gap
+        passed += bucket.take(now_ns)
+    assert passed <= burst + per_s * now_ns / S + 1e-6
+
+
+# --- consent
+
+
+def test_choices_outrank_defaults_and_every_change_is_a_new_epoch() -> None:
+    consent = Consent()
+    known = [info("captions"), info("emotion", default_on=False), info("faces", media="video")]
+    assert processing_of("microphone", consent, known, {}) == {"captions": True, "emotion": False}
+    consent.choose("captions", on=False)
+    consent.choose("emotion", on=True)
+    assert consent.epoch == 2
+    assert processing_of("microphone", consent, known, {}) == {"captions": False, "emotion": True}
+
+
+@pytest.mark.parametrize("source", ["music", "screen_audio", "camera", "screen"])
+def test_only_microphones_are_processed(source: str) -> None:
+    assert processing_of(source, Consent(), [info("captions")], {"captions": True}) == {}
+
+
+def test_an_unavailable_processor_stays_wanted_and_an_unheard_host_keeps_its_state() -> None:
+    away = [info("denoise", available=False)]
+    consent = Consent({"captions": False})
+    assert processing_of("microphone", consent, away, {"captions": True, "prosody": True}) == {
+        "denoise": True,
+        "captions": False,
+        "prosody": True,
+    }
+
+
+# --- subscriptions
+
+
+def test_everything_of_others_is_wanted_unless_said_otherwise() -> None:
+    ada = Participant("r", "Ada")
+    tracks = [Track(f"t{number}", owner, "camera", False) for number, owner in enumerate([ada.id, "p_b", "p_c"])]
+    assert [(one.track_id, one.width, one.height) for one in wanted(ada, tracks).tracks] == [
+        ("t1", 1280, 720),
+        ("t2", 1280, 720),
+    ]
+    tiles = [Tile(track_id="t2", width=0, height=0)]
+    ada.subscription = Subscribe(auto=False, only=["t2", "t9"], tiles=tiles)
+    assert [(one.track_id, one.width, one.height) for one in wanted(ada, tracks).tracks] == [("t2", 0, 0)]
+    ada.subscription = Subscribe(auto=False)
+    assert wanted(ada, tracks).tracks == []
+
+
+# --- connection quality
+
+
+@pytest.mark.parametrize(
+    ("loss", "rtt", "freezes", "connected", "score"),
+    [
+        (0, 20, 0, True, 3),
+        (4, 20, 0, True, 2),
+        (0, 300, 0, True, 2),
+        (0, 0, 1, True, 2),
+        (11, 0, 0, True, 1),
+        (0, 700, 0, True, 1),
+        (0, 0, 3, True, 1),
+        (0, 0, 0, False, 0),
+    ],
+)
+def test_scores(loss: float, rtt: float, freezes: int, connected: bool, score: int) -> None:
+    assert score_of(loss, rtt, freezes, connected) == score
+
+
+def test_quality_is_told_when_it_changes_and_not_more_often_than_every_two_seconds() -> None:
+    connection = Connection()
+    assert connection.news("p", 0) is None
+    connection.client = ReportQuality(loss_percent=20)
+    first = connection.news("p", S)
+    assert first is not None and first.score == 1
+    connection.client = ReportQuality(loss_percent=0)
+    assert connection.news("p", 2 * S) is None
+    second = connection.news("p", 3 * S)
+    assert second is not None and second.score == 3
+    assert connection.news("p", 9 * S) is None
+
+
+def test_the_worst_figure_counts_and_a_lost_transport_is_zero() -> None:
+    connection = Connection(
+        worker=Quality(
+            participant_id="p",
+            uplink_loss_percent=5,
+            downlink_loss_percent=0,
+            rtt_ms=None,
+            estimate_bps=None,
+            layers=[],
+        ),
+        client=ReportQuality(loss_percent=0, rtt_ms=20),
+    )
+    assert connection.score() == 2
+    connection.set_transport("publish", "failed")
+    connection.set_transport("subscribe", "connected")
+    assert connection.score() == 0
+    connection.set_transport("publish", "connected")
+    assert connection.score() == 2
+
+
+# --- participants and rooms
+
+
+def test_a_seat_that_is_given_up_stays_given_up() -> None:
+    ada, outlet = Participant("r", "Ada"), Outlet()
+    key = ada.new_session_key()
+    ada.arrive(outlet)
+    assert ada.present
+    ada.leave(CloseReason.REMOVED)
+    assert ada.gone and outlet.released
+    assert not ada.use_session_key(key)
+    ada.arrive(Outlet())
+    assert ada.state is ParticipantState.GONE
+
+
+def test_a_session_key_works_once_and_the_next_one_replaces_it() -> None:
+    ada = Participant("r", "Ada")
+    first = ada.new_session_key()
+    assert ada.use_session_key(first) and not ada.use_session_key(first)
+    second = ada.new_session_key()
+    third = ada.new_session_key()
+    assert not ada.use_session_key(second) and ada.use_session_key(third)
+
+
+def test_notes_bring_back_the_same_participant() -> None:
+    ada = Participant("r", "Ada", host=True, identity="ada", expires_at=99, stable_ssrcs=True)
+    key = ada.new_session_key()
+    ada.consent.choose("captions", on=False)
+    ada.subscription = Subscribe(auto=False, only=["t1"])
+    notes = ParticipantNotes.model_validate(ada.notes().model_dump())
+    again = Participant.adopted("r", ada.id, notes)
+    assert again.state is ParticipantState.AWAY
+    assert again.notes() == ada.notes()
+    assert again.use_session_key(key)
+
+
+def test_track_ids_are_stable_and_never_shared() -> None:
+    ada, bert = Participant("r", "Ada"), Participant("r", "Bert")
+    ids = {one.track_id(mid, source) for one in (ada, bert) for mid in "01" for source in ("camera", "screen")}
+    assert len(ids) == 8
+    assert ada.track_id("0", "camera") == ada.track_id("0", "camera")
+
+
+def test_the_longest_present_person_inherits_and_bots_never_do() -> None:
+    rooms = Rooms()
+    room = rooms.open("r", 0)
+    bot, ada, bert = Participant("r", "Bot", bot=True), Participant("r", "Ada"), Participant("r", "Bert")
+    for one in (bot, ada, bert):
+        rooms.enter(room, one)
+    assert room.heir() is ada
+    rooms.remove(ada)
+    assert room.heir() is bert
+    rooms.remove(bert)
+    assert room.heir() is None
+
+
+def test_a_room_keeps_the_last_lines_and_events_reach_only_those_present() -> None:
+    rooms = Rooms()
+    room = rooms.open("r", 0)
+    ada, bert, outlet = Participant("r", "Ada"), Participant("r", "Bert"), Outlet()
+    rooms.enter(room, ada)
+    rooms.enter(room, bert)
+    ada.arrive(outlet)
+    bert.outlet = Outlet()
+    room.broadcast(room.changed())
+    assert outlet.sent == [room.changed()]
+    assert bert.outlet.sent == []
+    assert [one.participant_id for one in room.snapshot([], []).participants] == [ada.id]
+
+
+def test_indexes_follow() -> None:
+    rooms = Rooms()
+    room = rooms.open("r", 0)
+    ada = Participant("r", "Ada")
+    rooms.enter(room, ada)
+    rooms.publish(ada, Track("t", ada.id, "camera", False))
+    assert rooms.track("t") is not None and rooms.participant(ada.id) is ada
+    with pytest.raises(ValueError, match="not empty"):
+        rooms.close(room)
+    rooms.remove(ada)
+    assert rooms.track("t") is None and rooms.participant(ada.id) is None
+    ada.leave(CloseReason.ROOM_ENDED)
+    with pytest.raises(RoomError) as refused:
+        rooms.of(ada)
+    assert refused.value.code is ErrorCode.ROOM_ENDED
+    rooms.close(room)
+    assert rooms.find("r") is None
