@@ -265,13 +265,13 @@ class DownlinkEstimate:
 
     def _grow(self, now_ns: int, carried_bps: float) -> None:
         """No sign of a full link: reach beyond what it carries now, but for a while not beyond what filled it."""
-        assert self._estimate_bps is not None
+        estimate_bps = self._estimate_bps or START_BPS
         limit_bps = max(1.5 * carried_bps + 100_000, self._needed_bps)
         if self._full_ns is not None and now_ns - self._full_ns < HOLD_NS:
             limit_bps = min(limit_bps, self._capacity_bps)
         elapsed_s = min(now_ns - self._grown_ns, 1_000_000_000) / 1e9
-        grown = self._estimate_bps * GROWTH_PER_S**elapsed_s
-        self._estimate_bps = max(self._estimate_bps, min(grown, limit_bps, MAX_BPS))
+        grown_bps = estimate_bps * GROWTH_PER_S**elapsed_s
+        self._estimate_bps = max(estimate_bps, min(grown_bps, limit_bps, MAX_BPS))
 
 
 # --- sharing
