@@ -113,13 +113,13 @@ class MeetingBot:
 
     async def leave(self) -> None:
         """Leave the room for good and let go of everything. Harmless when called again."""
-        if self._state is BotState.JOINED:
-            with contextlib.suppress(BotError):
-                await self._client.request(wire.Leave())
         if self._loop_task is not None:
             self._loop_task.cancel()
             await asyncio.gather(self._loop_task, return_exceptions=True)
             self._loop_task = None
+        if self._state is BotState.JOINED:
+            with contextlib.suppress(BotError):
+                await self._client.request(wire.Leave())
         await self._finish(CloseReason.LEFT)
 
     async def closed(self) -> CloseReason | None:

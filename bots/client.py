@@ -31,7 +31,7 @@ class SignalingClient:
         self._url = url
         self._socket = socketio.AsyncClient(reconnection=False, ssl_verify=verify_tls, handle_sigint=False)
         self._events: asyncio.Queue[wire.Message | None] = asyncio.Queue()
-        self._lost = False
+        self._lost = asyncio.Event()
         # Plain functions, not coroutines: python-socketio calls them without a step in between, which keeps the order.
         self._socket.on("*", self._on_event)
         self._socket.on("disconnect", self._on_disconnect)
@@ -43,11 +43,6 @@ class SignalingClient:
         except (socketio.exceptions.ConnectionError, OSError) as error:
             await self._socket.disconnect()
             raise ConnectionLost("no connection to the server") from error
-
-    @property
-    def connected(self) -> bool:
-        """Whether requests can be made."""
-        return bool(self._socket.connected) and not self._lost
 
     async def close(self) -> None:
         """Close the connection; the events end. Harmless when closed already."""
@@ -61,14 +56,23 @@ class SignalingClient:
     async def request(self, request: wire.Message, result: type[R] | None = None) -> R | None:
         """Send a request and wait for its ack. Returns its result as `result`.
 
-        Raises BotError with the server's code if refused, ConnectionLost if there is no answer within 15 s.
+        Raises BotError with the server's code if refused, ConnectionLost if there is no answer within 15 s or the connection
+        is lost before.
         """
         body = request.model_dump(mode="json")
+        call = asyncio.ensure_future(self._socket.call(_NAMES[type(request)], body, timeout=ACK_TIMEOUT_S))
+        lost = asyncio.ensure_future(self._lost.wait())
         try:
-            answer = await self._socket.call(_NAMES[type(request)], body, timeout=ACK_TIMEOUT_S)
+            # python-socketio goes on waiting for an ack after the connection is gone.
+            await asyncio.wait({call, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                raise ConnectionLost("the connection was lost before the answer")
+            return read_ack(call.result(), result)
         except (socketio.exceptions.SocketIOError, OSError) as error:
             raise ConnectionLost("no answer from the server") from error
-        return read_ack(answer, result)
+        finally:
+            call.cancel()
+            lost.cancel()
 
     async def next_event(self) -> wire.Message | None:
         """The next event, or None once the connection is lost or closed and all its events were read."""
@@ -88,15 +92,15 @@ class SignalingClient:
             _log.warning("bot_event_unknown", event_name=name)
         elif self._events.qsize() >= EVENTS_WAITING:
             self._end()
-        elif not self._lost:
+        elif not self._lost.is_set():
             self._events.put_nowait(event)
 
     def _on_disconnect(self, *_: Any) -> None:
         self._end()
 
     def _end(self) -> None:
-        if not self._lost:
-            self._lost = True
+        if not self._lost.is_set():
+            self._lost.set()
             self._events.put_nowait(None)
 
 

@@ -26,6 +26,7 @@ class ScriptedServer:
         self.socket = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins=[])
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.refusals: dict[str, list[ErrorCode]] = {}
+        self.hangs_up_on = ""
         self.far_ends: list[FarEnd] = []
         self.sid = ""
         self.url = ""
@@ -61,6 +62,9 @@ class ScriptedServer:
     async def _on_request(self, name: str, sid: str, body: dict[str, Any]) -> dict[str, Any]:
         self.sid = sid
         self.asked.append((name, body))
+        if name == self.hangs_up_on:
+            await self.cut()
+            return {}
         if self.refusals.get(name):
             code = self.refusals[name].pop(0)
             return {"ok": False, "error": {"code": code.value, "message": "scripted", "retryable": False}}
@@ -172,6 +176,13 @@ async def test_a_resume_refused_for_good_ends_the_bot(scripted: ScriptedServer) 
         await scripted.cut()
         assert await bot.closed() is CloseReason.CONNECTION_LOST
         assert [caption async for caption in captions] == []
+
+
+async def test_an_ack_that_cannot_come_any_more_is_not_waited_for(scripted: ScriptedServer) -> None:
+    async with MeetingBot(scripted.url, "room", "Bot") as bot:
+        scripted.hangs_up_on = "chat"
+        with pytest.raises(ConnectionLost, match="lost before the answer"):
+            await bot.say("hello?")
 
 
 async def test_replaced_transports_are_built_anew(scripted: ScriptedServer) -> None:
