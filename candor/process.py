@@ -39,7 +39,9 @@ def _first_line() -> bytes:
 
 def _end_with_parent() -> None:
     """Our standard input is a pipe from the supervisor that nobody writes to: it ends when the supervisor does."""
-    while os.read(sys.stdin.fileno(), 1):  # unbuffered: a thread inside a buffered read would hold up the interpreter's exit
+    while os.read(
+        sys.stdin.fileno(), 1
+    ):  # unbuffered: a thread inside a buffered read would hold up the interpreter's exit
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

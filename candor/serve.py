@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import structlog
 
+from candor import lan
 from candor.demo_report import PathStats
 from candor.settings import ConfigurationError, Settings
 from candor.supervisor import Supervisor, worker_count
@@ -25,6 +26,12 @@ from signaling.settings import prepared
 log = structlog.get_logger()
 
 DEMO_ROOM = "demo"
+CERTIFICATES = Path("~/.local/share/candor/tls")
+LAN_HINT = """  The certificate is this computer's own, so each browser asks once whether to trust it:
+  choose "Advanced" and then "Proceed" (Safari: "Show Details", "visit this website").
+  Whoever has the link above is host; invite others with "Copy invite link" in the room.
+
+"""
 START_TIMEOUT_S = 60.0
 POLL_S = 0.05
 
@@ -48,7 +55,7 @@ class Node:
         async with aiohttp.ClientSession() as http:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(START_TIMEOUT_S):
-                    while not await self._answers(http):
+                    while not await self._answers(http):  # noqa: ASYNC110  # the condition is in another process
                         await asyncio.sleep(POLL_S)
                     return
         raise ConfigurationError(f"the server did not come up within {START_TIMEOUT_S:.0f} s; its log says why")
@@ -77,6 +84,8 @@ class Node:
 @contextlib.asynccontextmanager
 async def node(settings: Settings) -> AsyncIterator[Node]:
     """A node that runs inside the block. Raises ConfigurationError."""
+    if settings.signaling.lan:
+        settings = _for_lan(settings)
     try:
         signaling = prepared(settings.signaling)
     except ValueError as error:
@@ -94,6 +103,25 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
     finally:
         await running.supervisor.stop()
         shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _for_lan(settings: Settings) -> Settings:
+    """Listen on the local network, with a certificate, and announce this computer's address in it."""
+    try:
+        address = lan.local_address()
+    except OSError as error:
+        raise ConfigurationError("this computer has no address on a network; --lan needs one") from error
+    signaling, sfu = settings.signaling, settings.sfu
+    changes: dict[str, Any] = {}
+    if signaling.tls_cert is None:
+        cert, key = lan.certificate(CERTIFICATES.expanduser(), address)
+        changes = {"tls_cert": cert, "tls_key": key}
+    if signaling.public_url is None:
+        changes["public_url"] = f"https://{address}:{signaling.port}"
+    media = {"host": lan.ANY_ADDRESS, "announced_host": sfu.announced_host or address}
+    return settings.model_copy(
+        update={"signaling": signaling.model_copy(update=changes), "sfu": sfu.model_copy(update=media)}
+    )
 
 
 def _free_port(host: str) -> int:
@@ -122,7 +150,9 @@ async def serve(settings: Settings) -> int:
     async with node(settings) as running:
         _say_where(running)
         room = running.settings.signaling.demo_room
-        talking = asyncio.create_task(talk(running.url, room, _bot_token(running.settings, room))) if room else None
+        talking = (
+            asyncio.create_task(talk(running.url, room, _token(running.settings, room, host=False))) if room else None
+        )
         await stop.wait()
         if talking is not None:
             talking.cancel()
@@ -130,15 +160,24 @@ async def serve(settings: Settings) -> int:
     return 0
 
 
-def _bot_token(settings: Settings, room: str) -> str | None:
+def _token(settings: Settings, room: str, *, host: bool) -> str | None:
+    """A token for a room that needs one."""
     secret = settings.signaling.secret
     if settings.signaling.open_rooms or secret is None:
         return None
-    return auth.mint(secret.get_secret_value(), room, ttl_s=settings.signaling.invite_ttl_s)
+    return auth.mint(secret.get_secret_value(), room, host=host, ttl_s=settings.signaling.invite_ttl_s)
 
 
 def _say_where(running: Node) -> None:
-    sys.stdout.write(f"\n  Candor is ready: {running.url}/\n\n")
+    """The link to open, and on a local network what the browser will ask."""
+    signaling = running.settings.signaling
+    if signaling.lan:
+        room = signaling.demo_room or DEMO_ROOM
+        token = _token(running.settings, room, host=True)
+        sys.stdout.write(f"\n  Candor is ready: {signaling.public_url}/r/{room}?token={token}\n\n")
+        sys.stdout.write(LAN_HINT)
+    else:
+        sys.stdout.write(f"\n  Candor is ready: {running.url}/\n\n")
     sys.stdout.flush()
 
 

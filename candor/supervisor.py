@@ -62,7 +62,6 @@ class Supervisor:
         roles += [Role("path"), Role("watch"), Role("signaling")]
         self.children = {role.label: Child(role) for role in roles}
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
 
     async def start(self) -> None:
         """Start every child; they find each other by sockets in the run directory and wait for those not there yet."""
@@ -76,14 +75,13 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Signaling first, so that clients are told; then the rest. Idempotent."""
-        self._stopping = True
-        order = sorted(self.children.values(), key=lambda child: child.role.name != "signaling")
-        for child in order:
-            await self._end(child)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        order = sorted(self.children.values(), key=lambda child: child.role.name != "signaling")
+        for child in order:
+            await self._end(child)
 
     async def _end(self, child: Child) -> None:
         process = child.process
@@ -100,19 +98,14 @@ class Supervisor:
             await process.wait()
 
     async def _keep(self, child: Child) -> None:
-        delay_s = 0.0
-        while not self._stopping:
+        """Run a child again and again; `stop` cancels this."""
+        delay_s = RESTART_DELAY_S
+        while True:
             started = time.monotonic()
             code = await self._run(child)
-            if self._stopping:
-                return
             child.restarts += 1
-            delay_s = (
-                RESTART_DELAY_S
-                if time.monotonic() - started > HEALTHY_AFTER_S
-                else min(2 * delay_s, RESTART_DELAY_MAX_S)
-            )
-            delay_s = max(delay_s, RESTART_DELAY_S)
+            healthy = time.monotonic() - started > HEALTHY_AFTER_S
+            delay_s = RESTART_DELAY_S if healthy else min(2 * delay_s, RESTART_DELAY_MAX_S)
             log.warning("child_died", child=child.role.label, exit_status=code, restart_in_s=round(delay_s, 1))
             await asyncio.sleep(delay_s)
 
