@@ -1,0 +1,157 @@
+"""One publisher and its subscribers on one server, and what a stretch of time with them costs."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from benchmarks.load import sdp
+from benchmarks.load.dtls import Identity, make_identity
+from benchmarks.load.link import Link
+from benchmarks.load.media import Recording
+from benchmarks.load.publisher import Publisher, PublisherFeedback
+from benchmarks.load.servers import Server
+from benchmarks.load.sink import Sink
+from benchmarks.load.srtp import SrtpProfile
+
+FEEDBACK_S = 0.05
+"""Between a sink's transport-wide feedbacks: what Chromium does above 220 kb/s."""
+REPORT_S = 1.0
+JOINS_AT_ONCE = 4
+MEDIA_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Counts of one stretch."""
+
+    seconds: float
+    sent: int
+    """By the publisher."""
+    forwarded: int
+    """That arrived, over all subscribers, without retransmissions."""
+    lost: int
+    repaired: int
+    rejected: int
+    """Not authentic, at the subscribers that decrypt."""
+    cpu_us: float
+    """Of the server's process."""
+
+    @property
+    def cpu_us_per_packet(self) -> float:
+        """Everything that the server does, divided by what it forwards."""
+        return self.cpu_us / self.forwarded
+
+
+class Session:
+    """`start()`, `grow()` to a number of subscribers, then `measure()` between `play()` and `pause()`."""
+
+    def __init__(self, server: Server, profile: SrtpProfile, recording: Recording, *, stamped: bool = False) -> None:
+        self.server = server
+        self.sinks: list[Sink] = []
+        self._profile = profile
+        self._recording = recording
+        self._stamped = stamped
+        self._identity: Identity = make_identity()
+        self._publisher: Publisher | None = None
+        self._links: list[Link] = []
+        self._feedback: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start the server and connect the publisher."""
+        await self.server.start()
+        link = Link(self._identity, self._profile, PublisherFeedback(), controlling=True)
+        self._links.append(link)
+        answer = await self.server.publish(sdp.publish_offer(link.local))
+        await link.connect(sdp.read(answer))
+        self._publisher = Publisher(link, self._recording, stamped=self._stamped)
+
+    async def grow(self, subscribers: int) -> None:
+        """Connect until there are this many. The first, the middle and the last one decrypt what they get."""
+        gate = asyncio.Semaphore(JOINS_AT_ONCE)
+
+        async def join(index: int) -> Sink:
+            async with gate:
+                return await self._join(index)
+
+        self.sinks += await asyncio.gather(*(join(index) for index in range(len(self.sinks), subscribers)))
+        for index, sink in enumerate(self.sinks):
+            sink.decrypts = index in (0, subscribers // 2, subscribers - 1)
+
+    async def _join(self, index: int) -> Sink:
+        sink = Sink()
+        link = Link(self._identity, self._profile, sink, controlling=False)
+        self._links.append(link)
+        connecting: list[asyncio.Task[None]] = []
+
+        def make_answer(offer: str) -> str:
+            remote = sdp.read(offer)
+            sink.attach(link, remote)
+            if not connecting:
+                connecting.append(asyncio.create_task(link.connect(remote)))
+            return sdp.answer(offer, link.local)
+
+        await self.server.subscribe(index, make_answer)
+        await asyncio.gather(*connecting)
+        return sink
+
+    async def play(self) -> None:
+        """Let the publisher send, and wait until every subscriber gets sound and pictures."""
+        assert self._publisher is not None
+        for sink in self.sinks:
+            sink.reset()
+        self._publisher.play()
+        self._feedback = [asyncio.create_task(self._send_feedback()), asyncio.create_task(self._send_reports())]
+        deadline = time.monotonic() + MEDIA_TIMEOUT_S
+        while waiting := sum(not sink.flowing for sink in self.sinks):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.server.name}: {waiting} of {len(self.sinks)} subscribers get no media")
+            await asyncio.sleep(0.05)
+
+    async def pause(self) -> None:
+        """Stop sending; the connections stay."""
+        assert self._publisher is not None
+        await self._publisher.pause()
+        for task in self._feedback:
+            task.cancel()
+        await asyncio.gather(*self._feedback, return_exceptions=True)
+        self._feedback = []
+
+    async def measure(self, seconds: float) -> Measurement:
+        """Count for a while. Packets on their way at the edges are counted on the wrong side: a handful."""
+        assert self._publisher is not None
+        for sink in self.sinks:
+            sink.reset()
+        cpu_ns, sent, start = self.server.cpu_ns(), self._publisher.sent, time.monotonic()
+        await asyncio.sleep(seconds)
+        elapsed = time.monotonic() - start
+        cpu_ns = self.server.cpu_ns() - cpu_ns
+        return Measurement(
+            seconds=elapsed,
+            sent=self._publisher.sent - sent,
+            forwarded=sum(sink.received for sink in self.sinks),
+            lost=sum(sink.lost for sink in self.sinks),
+            repaired=sum(sink.repaired for sink in self.sinks),
+            rejected=sum(sink.rejected for sink in self.sinks),
+            cpu_us=cpu_ns / 1000,
+        )
+
+    async def _send_feedback(self) -> None:
+        """One sink after the other, spread over the interval: real clients do not speak in chorus."""
+        while True:
+            for sink in self.sinks:
+                sink.send_transport_feedback()
+                await asyncio.sleep(FEEDBACK_S / len(self.sinks))
+
+    async def _send_reports(self) -> None:
+        while True:
+            for sink in self.sinks:
+                sink.send_reports()
+                await asyncio.sleep(REPORT_S / len(self.sinks))
+
+    async def close(self) -> None:
+        """Disconnect and stop the server; idempotent."""
+        if self._publisher is not None:
+            await self.pause()
+        for link in self._links:
+            link.close()
+        await self.server.close()
