@@ -18,9 +18,9 @@ from media_processors.guard import Guard, GuardState
 RATE_HZ = 48_000
 FADE_SAMPLES = 960
 WARM_UP_SAMPLES = 4_800
-"""How much a transform hears after a start before it is heard."""
+"""How much a transform hears before it is heard, when it comes back. At the start of a track it is heard at once."""
 SLOW_SHARE = 0.5
-"""A transform that needs more than this share of real time, smoothed, is bypassed."""
+"""A transform that needs more than this share of a core, smoothed, is bypassed. What waiting for a core costs, the worker sees."""
 SLOW_RETRY_SAMPLES = 10 * RATE_HZ
 _SMOOTHING = 0.02
 
@@ -131,7 +131,7 @@ class Stage:
         self._fade = CrossFade()
         self._wanted = False
         self._broken = ""
-        self._run_samples = 0
+        self._run_samples = WARM_UP_SAMPLES
         self._slow_share = 0.0
         self._rest_samples = 0
 
@@ -183,7 +183,7 @@ class Stage:
             self._framer.reset()
             self.guard.restart()
         self._run_samples += len(samples)
-        started_ns = time.perf_counter_ns()
+        started_ns = time.thread_time_ns()
         try:
             wet = self._framer.process(samples)
             if wet.shape != samples.shape:
@@ -195,7 +195,7 @@ class Stage:
             self._broken = f"failed: {type(error).__name__}"
             self._fade.gain = 0.0
             return dry
-        self._clock(time.perf_counter_ns() - started_ns, len(samples))
+        self._clock(time.thread_time_ns() - started_ns, len(samples))
         return wet
 
     def _clock(self, took_ns: int, samples: int) -> None:

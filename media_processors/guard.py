@@ -36,6 +36,7 @@ _LIKELY = 0.5
 _UNLIKELY = 0.2
 _NOISE_MS = 400.0
 _SPECTRUM_MS = 5_000.0
+_SPECTRUM_EVERY_MS = 40.0
 _HOLD_MS = 60.0
 _TINY = 1e-12
 
@@ -65,6 +66,7 @@ class Guard:
         self._hold_ms = 0.0
         self._low = 0.0
         self._high = 0.0
+        self._spectrum_due_ms = 0.0
         self._window = np.hanning(_SPECTRUM_SAMPLES).astype(np.float32)
 
     def allows(self, raw: Samples, wet: Samples, speech: float, speaking: bool) -> bool:
@@ -101,11 +103,15 @@ class Guard:
         self._noise += min(1.0, duration_ms / _NOISE_MS) * (power - self._noise)
 
     def _hear_spectrum(self, raw: Samples, duration_ms: float) -> None:
+        self._spectrum_due_ms -= duration_ms
+        if self._spectrum_due_ms > 0:
+            return
+        self._spectrum_due_ms += _SPECTRUM_EVERY_MS
         block = raw[:_SPECTRUM_SAMPLES]
         window = self._window if len(block) == len(self._window) else np.hanning(len(block))
         power = np.square(np.abs(np.fft.rfft(block * window)))
         per_bin_hz = _RATE_HZ / len(block)
-        keep = max(0.0, 1.0 - duration_ms / _SPECTRUM_MS)
+        keep = 1.0 - _SPECTRUM_EVERY_MS / _SPECTRUM_MS
         self._low = self._low * keep + _band(power, per_bin_hz, _LOW_HZ)
         self._high = self._high * keep + _band(power, per_bin_hz, _HIGH_HZ)
 

@@ -1,9 +1,9 @@
 """The path host: a process that decodes, transforms and encodes audio tracks between a worker's tap and its inject.
 
 The packet loop is the main thread: select, read, process, answer, nothing else. Results leave in the order of their packets;
-those of one wake-up share system calls. A control thread serves `path.sock` (requests `processors` and `stats`,
-notification `processor_status`, all current ones first). Bounds: a tap socket holds what the kernel lets it hold, and a result that does not fit is
-dropped and counted; a packet that waited longer than `late_ms` is decoded and no more.
+those of one wake-up share system calls. A control thread serves `path.sock`: requests `processors` and `stats`, notification
+`processor_status`, all current ones first. Bounds: a tap socket holds what the kernel lets it hold, and a result that does
+not fit is dropped and counted; a packet that waited longer than `late_ms` is decoded and no more.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
 """48 kHz to a rate that divides it, in pieces, with state."""
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from media_processors.base import Samples
 
@@ -21,7 +20,9 @@ class Downsampler:
         self.factor = from_hz // to_hz
         taps = _TAPS_PER_PHASE * self.factor if self.factor > 1 else 1
         self.delay_ms = (taps - 1) / 2 / from_hz * 1000
-        self._kernel = self._design(taps)
+        self._taps = taps
+        # One short filter per phase, reversed for `correlate`.
+        self._phases = self._design(taps).reshape(-1, self.factor).T.copy()
         self._tail: Samples = np.zeros(taps - 1, np.float32)
 
     def push(self, samples: Samples) -> Samples:
@@ -29,14 +30,19 @@ class Downsampler:
         if self.factor == 1:
             return samples
         joined = np.concatenate((self._tail, samples))
-        count = max(0, (len(joined) - len(self._kernel)) // self.factor + 1)
-        windows = sliding_window_view(joined, len(self._kernel))[: count * self.factor : self.factor]
+        count = max(0, (len(joined) - self._taps) // self.factor + 1)
         self._tail = joined[count * self.factor :]
-        return windows @ self._kernel
+        if not count:
+            return joined[:0]
+        used = joined[: (count - 1) * self.factor + self._taps].reshape(-1, self.factor).T.copy()
+        out = np.zeros(count, np.float32)
+        for phase, taps in zip(used, self._phases, strict=True):
+            out += np.correlate(phase, taps)
+        return out
 
     def reset(self) -> None:
         """Forget the past."""
-        self._tail = np.zeros(len(self._kernel) - 1, np.float32)
+        self._tail = np.zeros(self._taps - 1, np.float32)
 
     def _design(self, taps: int) -> Samples:
         if taps == 1:
