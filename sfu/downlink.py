@@ -18,8 +18,8 @@ class DownlinkObserver(Protocol):
     def feedback(self, packets: list[tuple[int, int | None]], now_ns: int) -> None:
         """Transport-wide feedback: (number, arrival in us or None if it did not arrive)."""
 
-    def remb(self, bitrate_bps: int, now_ns: int) -> None:
-        """The subscriber's own estimate."""
+    def remb(self, bitrate_bps: int, ssrcs: list[int], now_ns: int) -> None:
+        """The subscriber's own estimate, for the streams with these SSRCs."""
 
     def loss(self, fraction: float, rtt_ms: float | None, now_ns: int) -> None:
         """A receiver report about one of the subscriber's consumers."""

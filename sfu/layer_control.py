@@ -56,9 +56,9 @@ class LayerControl:
         """See `DownlinkObserver`."""
         self.estimate.feedback(packets, now_ns)
 
-    def remb(self, bitrate_bps: int, now_ns: int) -> None:
+    def remb(self, bitrate_bps: int, ssrcs: list[int], now_ns: int) -> None:
         """See `DownlinkObserver`."""
-        self.estimate.remb(bitrate_bps, now_ns)
+        self.estimate.remb(bitrate_bps, now_ns, ssrcs)
 
     def loss(self, fraction: float, rtt_ms: float | None, now_ns: int) -> None:
         """See `DownlinkObserver`."""

@@ -181,7 +181,10 @@ class Worker:
         self._subscription(request.participant_id).restart()
 
     async def _on_set_muted(self, request: SetMuted) -> None:
-        self._track(request.track_id).muted = request.muted
+        producer = self._track(request.track_id)
+        producer.muted = request.muted
+        if request.muted:
+            self._router_of[producer.participant_id].speakers.remove(producer.track_id)
 
     async def _on_set_processing(self, request: SetProcessing) -> None:
         self._track(request.track_id)

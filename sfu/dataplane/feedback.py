@@ -65,9 +65,9 @@ class Feedback:
             for ssrc, _ in rtcp.parse_fir(part):
                 self._keyframe_wanted(peer, ssrc, now_ns)
         elif kind == rtcp.PSFB and count == rtcp.FMT_REMB:
-            bitrate_bps, _ = remb.parse(rtcp.split_feedback(part).fci)
+            bitrate_bps, ssrcs = remb.parse(rtcp.split_feedback(part).fci)
             if (downlink := self._downlinks.get(peer)) is not None:
-                downlink.observer.remb(bitrate_bps, now_ns)
+                downlink.observer.remb(bitrate_bps, ssrcs, now_ns)
 
     def _sender_report(self, peer: Peer, report: rtcp.SenderReport, now_ns: int) -> None:
         inbound = self._inbound.get(peer)
@@ -114,6 +114,10 @@ class Feedback:
     def keyframe_arrived(self, source: Source) -> None:
         """The first packet of a key frame came."""
         self._keyframes.arrived(source)
+
+    def forget(self, source: Source) -> None:
+        """The source is gone: nobody waits for its key frames any more."""
+        self._keyframes.forget(source)
 
     def _ask_for_keyframes(self, now_ns: int) -> None:
         for source in self._keyframes.due(now_ns):

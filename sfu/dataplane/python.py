@@ -62,6 +62,8 @@ class PythonPlane:
             inbound.remove(producer)
             if not inbound.producers:
                 del self._inbound[producer.peer]
+        for source in producer.sources.values():
+            self._feedback.forget(source)
         for consumer in producer.consumers:
             self.remove_consumer(consumer)
 

@@ -77,7 +77,7 @@ class Observer:
     def feedback(self, packets: list[tuple[int, int | None]], now_ns: int) -> None:
         self.feedbacks.append(packets)
 
-    def remb(self, bitrate_bps: int, now_ns: int) -> None:
+    def remb(self, bitrate_bps: int, ssrcs: list[int], now_ns: int) -> None:
         self.rembs.append(bitrate_bps)
 
     def loss(self, fraction: float, rtt_ms: float | None, now_ns: int) -> None:
