@@ -26,9 +26,9 @@ class HubSource(_Row):
     """Weights on the Hugging Face hub."""
 
     kind: Literal["hf"]
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    repository: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")
     revision: str
-    files: list[Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)*$")]]
+    files: list[Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]]
 
 
 class ModelEntry(_Row):

@@ -180,6 +180,10 @@ class CaptionStream:
         self._posted.set()
 
     async def _serve(self) -> None:
+        try:
+            await self._engine.load(self._entry.name)
+        except InferenceError as error:
+            self._lost(error)
         while True:
             await self._posted.wait()
             while self._waiting:
@@ -201,9 +205,7 @@ class CaptionStream:
         try:
             transcript = await self._engine.transcribe(self._entry.name, utterance, deadline_ms)
         except InferenceError as error:
-            if isinstance(error, UnavailableError):
-                self._observer.refused(error)
-            log.debug("caption_window_lost", track=self._track.track_id, code=error.code)
+            self._lost(error)
             self._settle(window, segment)
             return
         segment.language = transcript.language
@@ -216,6 +218,11 @@ class CaptionStream:
         else:
             segment.agreement.update(words)
         self._say(window, segment)
+
+    def _lost(self, error: InferenceError) -> None:
+        if isinstance(error, UnavailableError):
+            self._observer.refused(error)
+        log.debug("caption_window_lost", track=self._track.track_id, code=error.code)
 
     def _settle(self, window: Window, segment: _Segment) -> None:
         """There is no answer for this window. If it was the last, what was shown becomes final, so that nobody waits for it."""

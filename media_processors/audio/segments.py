@@ -15,6 +15,8 @@ PRE_ROLL_MS = 300
 STEP_MS = 700
 """New speech between two windows."""
 END_SILENCE_MS = 500
+ENDING_SILENCE_MS = 160
+"""After so much silence only the end is worth decoding: the last words of a half-heard sentence would become stable wrongly."""
 MAX_SEGMENT_MS = 12_000
 CUT_SEARCH_MS = 3_000
 """A segment that is too long is cut at its quietest place in so much of its end."""
@@ -74,7 +76,8 @@ class Segmenter:
             return [*windows, self._end()]
         if self._samples >= MAX_SEGMENT_MS * _PER_MS:
             return [*windows, self._cut()]
-        if self._samples - self._asked_samples >= STEP_MS * _PER_MS:
+        ending = self._next_ms - self._speech_end_ms >= ENDING_SILENCE_MS
+        if not ending and self._samples - self._asked_samples >= STEP_MS * _PER_MS:
             windows.append(self._window(final=False))
         return windows
 

@@ -6,6 +6,7 @@ It decodes a growing utterance at the price of the new sound only, so a segment 
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from models.errors import FailedError, UnavailableError
 from models.runners.pool import Pool
 from models.speech import Transcript, Utterance, Word
 
@@ -25,8 +26,11 @@ class PocketSphinxRunner:
         self._means: OrderedDict[str, str] = OrderedDict()
 
     async def start(self) -> None:
-        """Start the first decoder and let it load its model."""
-        await self.pool.start()
+        """Start the first decoder and let it load its model. Raises UnavailableError if it cannot."""
+        try:
+            await self.pool.start()
+        except FailedError as error:
+            raise UnavailableError("PocketSphinx does not start; the log of the engine says why", "make run") from error
 
     async def transcribe(self, batch: Sequence[Utterance]) -> list[Transcript]:
         """A transcript per utterance. Raises FailedError if a decoder dies on it."""

@@ -72,12 +72,19 @@ class Decoder:
         ]
 
 
+def _answer(decoder: Decoder, message: dict[str, Any]) -> dict[str, Any]:
+    """An empty message asks whether the model is loaded."""
+    if not message:
+        return {}
+    mean = str(message.pop("mean"))
+    return decoder.decode(Utterance.from_wire(message), mean)
+
+
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer until the engine closes the pipe."""
     decoder = Decoder()
     while (message := wire.read_blocking(requests)) is not None:
-        mean = str(message.pop("mean"))
-        replies.write(wire.pack(decoder.decode(Utterance.from_wire(message), mean)))
+        replies.write(wire.pack(_answer(decoder, message)))
         replies.flush()
 
 

@@ -38,13 +38,14 @@ class PoolWorker:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Start (or start again) the process."""
+        """Start (or start again) the process and wait until it has loaded its model. Raises FailedError if it does not."""
         await self.close()
         self.session = self.track_id = ""
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", self._module, stdin=PIPE, stdout=PIPE, env=environment, limit=wire.MAX_MESSAGE_BYTES
         )
+        await self.call({})
 
     async def call(self, message: dict[str, Any]) -> dict[str, Any]:
         """Ask the process. Raises FailedError if it dies, babbles or hangs; it is dead then."""
@@ -87,7 +88,7 @@ class Pool:
         self._turn = 0
 
     async def start(self) -> None:
-        """Start the first process, so that a broken installation shows at once."""
+        """Start the first process, so that a broken installation shows at once. Raises FailedError."""
         await self._idle[0].start()
 
     async def call(self, track_id: str, session: str, ends: bool, message: dict[str, Any]) -> dict[str, Any]:

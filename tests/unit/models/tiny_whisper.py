@@ -56,7 +56,14 @@ def _tokenizer(folder: Path):  # type: ignore[no-untyped-def]  # transformers is
 
     vocabulary = {token: index for index, token in enumerate(sorted(ByteLevel.alphabet()))}
     specials = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{name}|>" for name in LANGUAGES)]
-    specials += ["<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    specials += [
+        "<|translate|>",
+        "<|transcribe|>",
+        "<|startoflm|>",
+        "<|startofprev|>",
+        "<|nospeech|>",
+        "<|notimestamps|>",
+    ]
     for token in specials:
         vocabulary[token] = len(vocabulary)
     (folder / "vocab.json").write_text(json.dumps(vocabulary))

@@ -1,0 +1,170 @@
+"""The engine's socket and its client, with a runner that answers at once or never."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import engine as engine_module
+from models import wire
+from models.catalog import ModelEntry
+from models.client import InferenceClient
+from models.engine import SOCKET_NAME, Engine
+from models.errors import DeadlineError, EngineGoneError, FailedError, UnavailableError, from_wire
+from models.settings import ModelSettings
+from models.speech import Transcript, Utterance, Word
+from models.store import Store
+from tests.until import until
+
+
+class Runner:
+    """Says how many samples it heard."""
+
+    max_batch = 1
+    max_wait_ms = 0.0
+    concurrency = 1
+
+    def __init__(self) -> None:
+        self.silent = False
+        self.closed = False
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def transcribe(self, batch: Sequence[Utterance]) -> list[Transcript]:
+        if self.silent:
+            await asyncio.Event().wait()
+        return [Transcript((Word(f" {len(utterance.pcm)}", 0, 10, 0.5),), "en", 0.1, 1.2) for utterance in batch]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def utterance(language: str = "en") -> Utterance:
+    return Utterance("room", "track", "segment", np.arange(160, dtype=np.int16), True, language)
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
+    runner = Runner()
+
+    def create(entry: ModelEntry, store: Store, settings: ModelSettings) -> Runner:
+        if entry.name != "pocketsphinx-en-us":
+            raise UnavailableError("its weights have not been pulled", f"candor models pull {entry.name}")
+        return runner
+
+    monkeypatch.setattr(engine_module, "create_speech_runner", create)
+    return runner
+
+
+@pytest.fixture
+async def client(runner: Runner, tmp_path: Path) -> AsyncIterator[InferenceClient]:
+    engine = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=tmp_path))
+    await engine.start()
+    client = InferenceClient(tmp_path / SOCKET_NAME)
+    client.start()
+    await until(lambda: "" if client.connected else "the engine")
+    yield client
+    await client.close()
+    await engine.close()
+    assert runner.closed or not engine._models
+
+
+async def test_a_window_is_answered(client: InferenceClient) -> None:
+    transcript = await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+    assert transcript == Transcript((Word(" 160", 0, 10, 0.5),), "en", 0.1, 1.2)
+    stats = await client.stats()
+    assert stats["pocketsphinx-en-us"]["answered"] == 1
+
+
+async def test_a_model_that_is_not_here_names_the_command(client: InferenceClient) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        await client.load("whisper-tiny")
+    assert caught.value.command == "candor models pull whisper-tiny"
+
+
+async def test_an_unknown_model_is_unavailable(client: InferenceClient) -> None:
+    with pytest.raises(UnavailableError, match="no model 'hal'"):
+        await client.transcribe("hal", utterance(), 1_000)
+
+
+async def test_another_language_is_unavailable_never_guessed(client: InferenceClient) -> None:
+    with pytest.raises(UnavailableError, match="language"):
+        await client.transcribe("pocketsphinx-en-us", utterance("zh"), 1_000)
+
+
+async def test_a_deadline_passes(client: InferenceClient, runner: Runner) -> None:
+    runner.silent = True
+    with pytest.raises(DeadlineError):
+        await client.transcribe("pocketsphinx-en-us", utterance(), 20)
+
+
+async def test_a_malformed_request_is_refused_and_the_connection_lives(client: InferenceClient) -> None:
+    with pytest.raises(FailedError, match="malformed"):
+        await client._ask("transcribe", {"model": "pocketsphinx-en-us", "utterance": {}}, 1_000)
+    with pytest.raises(FailedError, match="unknown op"):
+        await client._ask("sing", {}, 1_000)
+    await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+
+
+async def test_bytes_that_are_no_message_end_that_connection_only(client: InferenceClient, tmp_path: Path) -> None:
+    reader, writer = await asyncio.open_unix_connection(tmp_path / SOCKET_NAME)
+    writer.write(b"\xff" * 32)
+    assert await reader.read() == b""
+    writer.close()
+    await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+
+
+async def test_without_an_engine_the_answer_comes_at_once(tmp_path: Path) -> None:
+    client = InferenceClient(tmp_path / "nobody.sock")
+    client.start()
+    with pytest.raises(EngineGoneError):
+        await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+    await client.close()
+    await client.close()
+
+
+async def test_an_engine_that_goes_fails_what_waits_and_one_that_comes_is_found(runner: Runner, tmp_path: Path) -> None:
+    seen: list[bool] = []
+    settings = ModelSettings(models_dir=tmp_path)
+    engine = Engine(tmp_path / SOCKET_NAME, settings)
+    await engine.start()
+    client = InferenceClient(tmp_path / SOCKET_NAME)
+    client.on_connection = seen.append
+    client.start()
+    await until(lambda: "" if client.connected else "the engine")
+    runner.silent = True
+    waiting = asyncio.create_task(client.transcribe("pocketsphinx-en-us", utterance(), 60_000))
+    await until(lambda: "" if engine._models else "the model")
+    await engine.close()
+    with pytest.raises((EngineGoneError, FailedError)):
+        await waiting
+    await until(lambda: "" if not client.connected else "the loss to be noticed")
+    runner.silent = False
+    again = Engine(tmp_path / SOCKET_NAME, settings)
+    await again.start()
+    await until(lambda: "" if client.connected else "the engine again")
+    await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+    assert seen == [True, False, True]
+    await client.close()
+    await again.close()
+
+
+@given(st.binary(max_size=64))
+def test_wire_refuses_anything_malformed_with_value_error_only(data: bytes) -> None:
+    read: Callable[[bytes], object] = wire._unpack
+    try:
+        assert isinstance(read(data), dict)
+    except ValueError:
+        return
+
+
+def test_errors_survive_the_wire() -> None:
+    error = from_wire(UnavailableError("not here", "make models").to_wire())
+    assert isinstance(error, UnavailableError)
+    assert (error.message, error.command) == ("not here", "make models")
+    assert from_wire({"code": "something new"}).code == "inference_failed"
