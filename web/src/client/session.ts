@@ -2,7 +2,7 @@
 
 const SESSION_KEY = 'candor.session';
 const TOKEN_KEY = 'candor.token.';
-export const ROOM_PATTERN = /^[A-Za-z0-9_-]{1,64}$/;
+export const ROOM_PATTERN = /^[A-Za-z0-9_\-]{1,64}$/;
 
 /** Enough to come back after a page refresh as the same participant. */
 export interface Session {

@@ -30,8 +30,9 @@ export class Transports {
   readonly #states: Record<Side, RTCPeerConnectionState> = { publish: 'new', subscribe: 'new' };
   readonly #attempts: Record<Side, number> = { publish: 0, subscribe: 0 };
   readonly #restarts = new Map<Side, number>();
-  readonly #startedAtMs = performance.now();
-  readonly #patience: number;
+  /** When the first description was applied: from then on ICE has something to try. Infinity before. */
+  #beganAtMs = Infinity;
+  #patience = 0;
   #everConnected: boolean;
   #totals: ReceptionTotals = readTotals([]);
 
@@ -42,9 +43,16 @@ export class Transports {
     this.#everConnected = everConnected;
     const onPublish = (state: RTCPeerConnectionState) => this.#setState('publish', state);
     const onSubscribe = (state: RTCPeerConnectionState) => this.#setState('subscribe', state);
-    this.publisher = new Publisher(signaling, iceServers, { onPublished: events.onPublished, onState: onPublish });
-    this.#subscriber = new Subscriber(signaling, iceServers, { onMedia: events.onMedia, onState: onSubscribe });
-    this.#patience = window.setTimeout(() => this.#tell(), BLOCKED_AFTER_MS + 50);
+    const onPublished: TransportsEvents['onPublished'] = (source, trackId, muted) => {
+      this.#began('publish');
+      events.onPublished(source, trackId, muted);
+    };
+    const onMedia: TransportsEvents['onMedia'] = (media) => {
+      this.#began('subscribe');
+      events.onMedia(media);
+    };
+    this.publisher = new Publisher(signaling, iceServers, { onPublished, onState: onPublish });
+    this.#subscriber = new Subscriber(signaling, iceServers, { onMedia, onState: onSubscribe });
   }
 
   get everConnected(): boolean {
@@ -77,6 +85,16 @@ export class Transports {
     this.#subscriber.close();
   }
 
+  /** A connection without a usable candidate stays `new` for ever; for a person it is connecting, and then blocked. */
+  #began(side: Side): void {
+    if (this.#states[side] !== 'new') return;
+    if (this.#beganAtMs === Infinity) {
+      this.#beganAtMs = performance.now();
+      this.#patience = window.setTimeout(() => this.#tell(), BLOCKED_AFTER_MS + 50);
+    }
+    this.#setState(side, 'connecting');
+  }
+
   #setState(side: Side, state: RTCPeerConnectionState): void {
     this.#states[side] = state;
     if (state === 'connected') {
@@ -91,7 +109,7 @@ export class Transports {
   }
 
   #tell(): void {
-    const waitedMs = performance.now() - this.#startedAtMs;
+    const waitedMs = performance.now() - this.#beganAtMs;
     const path = mediaPath(Object.values(this.#states), this.#everConnected, waitedMs);
     if (path === 'connected') this.#everConnected = true;
     this.#events.onPath(path);
