@@ -110,6 +110,7 @@ class Demo:
         """Play the noisy passage with denoise on or off. Returns what the listener heard, and denoise's states meanwhile."""
         bot, mic = self.bots[PASSAGE], self.mics[PASSAGE]
         await self._switch_denoise(denoise_on)
+        stalled_before_ns = mic.skipped_ns
         states: list[str] = []
         key = (mic.track_id, DENOISE)
         watch = asyncio.create_task(_collect_states(bot, key, states))
@@ -118,6 +119,12 @@ class Demo:
             await asyncio.sleep(BETWEEN_TURNS_S)
         finally:
             watch.cancel()
+        stalled_ms = (mic.skipped_ns - stalled_before_ns) // 1_000_000
+        if stalled_ms:
+            self.recording.problems.append(
+                f"this computer is too busy: the passage with denoise {_on_off(denoise_on)} stalled for {stalled_ms} ms "
+                "before it was sent, so its figures say nothing"
+            )
         packets = self.recording.between(mic.track_id, turn.start_ns, time.monotonic_ns())
         return await asyncio.to_thread(decode, packets), states
 
@@ -297,7 +304,13 @@ def _report(
     for name, mic in demo.mics.items():
         count = count_packets(recording.packets.get(mic.track_id, []))
         packets.append(
-            report.PacketLine(name=name, received=count.received, lost=count.lost, duplicates=count.duplicates)
+            report.PacketLine(
+                name=name,
+                received=count.received,
+                lost=count.lost,
+                duplicates=count.duplicates,
+                stalled_ms=mic.skipped_ns // 1_000_000,
+            )
         )
     result = report.DemoReport(
         seconds=seconds,

@@ -66,12 +66,13 @@ class _Part(BaseModel):
 
 
 class PacketLine(_Part):
-    """One track at the listener."""
+    """One track at the listener. `stalled_ms`: sound that its bot could not send in time, because the computer was busy."""
 
     name: str
     received: int
     lost: int
     duplicates: int
+    stalled_ms: int
 
 
 class PathStats(_Part):
@@ -289,7 +290,7 @@ def render(report: DemoReport) -> str:
     lines = ["", f"Candor demo: {report.seconds:.0f} s", "", "Media at the listener"]
     first_ms = report.join_to_first_packet_ms
     lines.append(f"  join to first packet   {first_ms:.0f} ms" if first_ms is not None else "  no packet came")
-    lines += [f"  {line.name:<22} {line.received} packets, {line.lost} lost" for line in report.packets]
+    lines += [_render_packets(line) for line in report.packets]
     lines += ["", "Denoise, pink noise at 5 dB", *_render_denoise(report.denoise), *_render_path(report.path)]
     quality = f" ({report.captions_quality} quality)" if report.captions_quality else ""
     lines += ["", f"Captions by {report.captions_model or 'nobody'}{quality}"]
@@ -308,6 +309,11 @@ def render(report: DemoReport) -> str:
         "Everything that the demo checks is as it should be."
     ]
     return "\n".join(lines)
+
+
+def _render_packets(line: PacketLine) -> str:
+    stalled = f"; its bot stalled for {line.stalled_ms} ms" if line.stalled_ms else ""
+    return f"  {line.name:<22} {line.received} packets, {line.lost} lost{stalled}"
 
 
 def _render_denoise(denoise: DenoiseLine) -> list[str]:

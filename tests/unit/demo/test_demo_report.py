@@ -44,7 +44,7 @@ def make(**changes: object) -> DemoReport:
     fields: dict[str, object] = {
         "seconds": 40.0,
         "join_to_first_packet_ms": 250.0,
-        "packets": [PacketLine(name="Anna", received=1000, lost=1, duplicates=0)],
+        "packets": [PacketLine(name="Anna", received=1000, lost=1, duplicates=0, stalled_ms=0)],
         "denoise": DenoiseLine(available=True, on=quality(-25, 0.85), off=quality(-6, 0.80)),
         "path": PathStats(
             processed=900, bypassed=2, dropped=1, guards=0, tap_to_inject_ms_p50=0.8, tap_to_inject_ms_p99=2.5
@@ -83,9 +83,12 @@ SWAPPED = [caption("r", "thank you for coming today", 10.3, 11.9), CAPTIONS[1]]
     ("changes", "sentence"),
     [
         ({"packets": []}, "media: nobody spoke"),
-        ({"packets": [PacketLine(name="Anna", received=0, lost=0, duplicates=0)]}, "media: nothing of Anna"),
         (
-            {"packets": [PacketLine(name="Anna", received=90, lost=10, duplicates=0)]},
+            {"packets": [PacketLine(name="Anna", received=0, lost=0, duplicates=0, stalled_ms=0)]},
+            "media: nothing of Anna",
+        ),
+        (
+            {"packets": [PacketLine(name="Anna", received=90, lost=10, duplicates=0, stalled_ms=0)]},
             "media: 10 of 100 packets of Anna",
         ),
         ({"denoise": DenoiseLine(available=False, reason="no library")}, "denoise: unavailable (no library)"),
