@@ -24,7 +24,7 @@ from signaling.protocol.messages import (
 from signaling.rooms import Room, Rooms, RoomState
 from signaling.settings import SignalingSettings
 
-NO_TOKEN = "this room needs an invitation"  # nosec B105 - a sentence, not a secret
+NO_TOKEN = "this room needs an invitation"  # a sentence, not a secret  # nosec B105
 RESUME_REFUSED = "this session is over; join again"
 
 log = structlog.get_logger()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import ssl
 from importlib.metadata import version
 from pathlib import Path
@@ -46,7 +47,7 @@ class SignalingServer:
     def url(self) -> str:
         """Where this computer reaches us, once started."""
         host, port = self._runner.addresses[0][:2]
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # nosec B104 - compared, not bound
+        shown = "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
         return f"{self.settings.scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
     async def start(self) -> None:

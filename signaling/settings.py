@@ -11,7 +11,7 @@ from signaling.protocol.messages import IceServer, RoomId
 
 SECRET_MIN_BYTES = 32  # RFC 7518 section 3.2: an HS256 key has at least the size of the hash
 LOOPBACK_HOST = "127.0.0.1"
-ANY_HOST = "0.0.0.0"  # nosec B104 - only ever used in LAN mode, which closes the rooms
+ANY_HOST = "0.0.0.0"  # only used in LAN mode, which closes the rooms  # nosec B104
 
 
 class SignalingSettings(BaseModel):

@@ -7,8 +7,8 @@ class ErrorCode(StrEnum):
     """Why a request was refused. `RETRYABLE` says for which of them the same request may succeed later."""
 
     BAD_MESSAGE = "bad_message"
-    BAD_TOKEN = "bad_token"  # nosec B105 - a code, not a secret
-    TOKEN_EXPIRED = "token_expired"  # nosec B105 - a code, not a secret
+    BAD_TOKEN = "bad_token"  # a code, not a secret  # nosec B105
+    TOKEN_EXPIRED = "token_expired"  # a code, not a secret  # nosec B105
     FORBIDDEN = "forbidden"
     NOT_JOINED = "not_joined"
     ALREADY_JOINED = "already_joined"
@@ -39,5 +39,5 @@ class CloseReason(StrEnum):
     REMOVED = "removed"
     ROOM_ENDED = "room_ended"
     CONNECTION_LOST = "connection_lost"
-    TOKEN_EXPIRED = "token_expired"  # nosec B105 - a code, not a secret
+    TOKEN_EXPIRED = "token_expired"  # a code, not a secret  # nosec B105
     SERVER_SHUTDOWN = "server_shutdown"
