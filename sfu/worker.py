@@ -134,7 +134,8 @@ class Worker:
         try:
             request = REQUESTS[method][0].model_validate(params)
         except ValidationError as error:
-            raise ChannelError("bad_message", str(error)) from error
+            first = error.errors(include_input=False)[0]
+            raise ChannelError("bad_message", f"{first['loc']}: {first['msg']}") from error
         try:
             result = await self._handlers[method](request)
         except SfuError as error:
@@ -317,7 +318,7 @@ async def _every(period_s: float, call: Callable[[int], None]) -> None:
         try:
             call(time.monotonic_ns())
         except Exception as error:  # a timer that dies would stop feedback for everybody
-            log.error("timer_failed", error=repr(error), exc_info=True)
+            log.error("timer_failed", timer=call.__qualname__, error=type(error).__name__, exc_info=True)
 
 
 async def run(settings: SfuSettings, run_dir: Path, index: int) -> None:

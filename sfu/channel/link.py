@@ -10,6 +10,7 @@ closes (a link that lost one message would be worse than one that is built anew,
 import asyncio
 import socket
 import struct
+import traceback
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from pathlib import Path
@@ -145,7 +146,7 @@ class Channel:
         try:
             self.on_notify(event, params)
         except Exception as error:  # a handler's mistake must not end the link for everybody
-            log.error("channel_notify_failed", channel=self.name, notification=event, error=repr(error), exc_info=True)
+            log.error("channel_notify_failed", channel=self.name, notification=event, **_describe(error))
 
     async def _answer(self, request_id: int, method: str, params: dict[str, Any]) -> None:
         try:
@@ -154,7 +155,7 @@ class Channel:
         except ChannelError as error:
             reply = [_Frame.ERROR, request_id, error.code, error.message, error.retryable]
         except Exception as error:  # the asker gets a code, the log gets the rest
-            log.error("channel_request_failed", channel=self.name, method=method, error=repr(error), exc_info=True)
+            log.error("channel_request_failed", channel=self.name, method=method, **_describe(error))
             reply = [_Frame.ERROR, request_id, "internal", type(error).__name__, False]
         if not self.closed.is_set():
             self._send(reply)
@@ -167,6 +168,15 @@ class Channel:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ChannelClosedError())
+
+
+def _describe(error: Exception) -> dict[str, str]:
+    """What may be logged of a mistake: its type and place. Its text may hold what somebody said or is called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {
+        "error": type(error).__name__,
+        "at": f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "",
+    }
 
 
 async def _refuse(method: str, params: dict[str, Any]) -> Any:
