@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from media_processors.base import Samples
+from media_processors.base import Emit, Samples
 from media_processors.findings import Finding, ProcessorInfo, Prosody
 from media_processors.frames import AudioFrame, TrackRef, VideoFrame
 
@@ -45,18 +45,15 @@ def pitch_track(samples: Samples) -> Samples:
     rows = _autocorrelation((windows - windows.mean(1, keepdims=True)) * window)
     energy = np.maximum(rows[:, :1], 1e-9)
     strength = rows / energy / np.maximum(shape / shape[0], 1e-3)
-    first, last = int(RATE_HZ / _HIGHEST_HZ), int(RATE_HZ / _LOWEST_HZ)
-    lags = np.arange(first, last + 1)
+    lags = np.arange(int(RATE_HZ / _HIGHEST_HZ), int(RATE_HZ / _LOWEST_HZ) + 1)
+    offset, top = _vertices(strength[:, lags - 1], strength[:, lags], strength[:, lags + 1])
     # A longer lag must be clearly better: a periodic sound correlates as well at twice its period.
-    scores = strength[:, first : last + 1] - _OCTAVE_COST * np.log2(lags / first)
-    inner = scores[:, 1:-1]
-    peaks = np.where((inner > scores[:, :-2]) & (inner >= scores[:, 2:]), inner, -np.inf)
-    best = peaks.argmax(1) + 1
+    scores = top - _OCTAVE_COST * np.log2(lags / lags[0])
+    best = scores.argmax(1)
     at = np.arange(count)
-    lag = lags[best] + _vertex(strength[at, lags[best] - 1], strength[at, lags[best]], strength[at, lags[best] + 1])
     audible = energy[:, 0] > energy.max() * 10 ** (_SILENT_DB / 10)
-    voiced = np.isfinite(peaks.max(1)) & (strength[at, lags[best]] > _VOICED) & audible
-    return np.where(voiced, RATE_HZ / lag, 0.0).astype(np.float32)
+    voiced = (top[at, best] > _VOICED) & audible
+    return np.where(voiced, RATE_HZ / (lags[best] + offset[at, best]), 0.0).astype(np.float32)
 
 
 def syllables(samples: Samples, pitch: Samples) -> int:
@@ -87,12 +84,13 @@ def _autocorrelation(rows: Samples) -> Samples:
     return np.asarray(np.fft.irfft(spectrum, size)[:, : rows.shape[1]], np.float32)
 
 
-def _vertex(before: Samples, at: Samples, after: Samples) -> Samples:
-    """Where between -1 and 1 the parabola through three points has its top."""
-    bend = before - 2 * at + after
-    flat = np.abs(bend) < 1e-12
-    offset: Samples = np.where(flat, 0.0, 0.5 * (before - after) / np.where(flat, 1.0, bend))
-    return np.clip(offset, -1.0, 1.0)
+def _vertices(before: Samples, at: Samples, after: Samples) -> tuple[Samples, Samples]:
+    """The tops of parabolas through three points each: where, between -1/2 and 1/2, and how high; -inf where there is no peak."""
+    peak = (at > before) & (at >= after)
+    bend = np.where(peak, before - 2 * at + after, -1.0)
+    offset = 0.5 * (before - after) / bend
+    top = np.where(peak, at - 0.25 * (before - after) * offset, -np.inf)
+    return np.asarray(offset, np.float32), np.asarray(top, np.float32)
 
 
 class ProsodyStream:
@@ -164,6 +162,6 @@ class ProsodyMeter:
         """Always available: there is no model."""
         return ProcessorInfo(name="prosody", kind=self.kind, media=self.media, available=True, model=MODEL)
 
-    def open(self, track: TrackRef) -> ProsodyStream:
-        """State for one track."""
+    def open(self, track: TrackRef, emit: Emit) -> ProsodyStream:
+        """State for one track. All that it finds it returns at once; nothing comes later through `emit`."""
         return ProsodyStream(track)
