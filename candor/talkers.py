@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
 
-from bots import AudioPublication, BotError, MeetingBot, PatternSource, PcmSource, SilenceSource
+from bots import AudioPublication, BotError, MeetingBot, PcmSource, SilenceSource
+from candor.portrait import RATE_PER_S, Portrait
 from candor.speech import Line, load_script
 
 log = structlog.get_logger()
@@ -27,21 +29,30 @@ async def talk(url: str, room: str, token: str | None) -> None:
         await asyncio.sleep(RETRY_S)
 
 
+@dataclass(frozen=True, slots=True)
+class Talker:
+    """One of the two."""
+
+    microphone: AudioPublication
+    portrait: Portrait
+
+    async def speak(self, line: Line) -> None:
+        """Say a line, and wait until it is said."""
+        self.portrait.say(line.sound)
+        self.microphone.play(PcmSource(np.clip(np.round(line.sound * 32767), -32768, 32767).astype(np.int16)))
+        await self.microphone.finished()
+
+
 async def _converse(url: str, room: str, token: str | None, turns: list[Line]) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        microphones: dict[str, AudioPublication] = {}
+        talkers: dict[str, Talker] = {}
         for name in dict.fromkeys(line.name for line in turns):
             bot = MeetingBot(url, room, name, token, subscribe=False, verify_tls=False)
             await stack.enter_async_context(bot)
-            microphones[name] = await bot.publish_audio(SilenceSource())
-            await bot.publish_video(PatternSource())
+            talkers[name] = Talker(await bot.publish_audio(SilenceSource()), Portrait(name))
+            await bot.publish_video(talkers[name].portrait, rate_hz=RATE_PER_S)
         while True:
             for line in turns:
-                await _speak(microphones[line.name], line)
+                await talkers[line.name].speak(line)
                 await asyncio.sleep(BETWEEN_TURNS_S)
             await asyncio.sleep(BETWEEN_ROUNDS_S)
-
-
-async def _speak(microphone: AudioPublication, line: Line) -> None:
-    microphone.play(PcmSource(np.clip(np.round(line.sound * 32767), -32768, 32767).astype(np.int16)))
-    await microphone.finished()
