@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from candor.serve import Node, node
+from candor.node import Node, node
 from candor.settings import load
 
 

@@ -1,0 +1,152 @@
+"""A node: all processes of one machine, from nothing to the moment when joins succeed, and to the end."""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from candor import lan
+from candor.settings import ConfigurationError, Settings
+from candor.supervisor import Supervisor, worker_count
+from sfu.channel import ChannelError, connect
+from signaling.settings import prepared
+
+START_TIMEOUT_S = 60.0
+HOSTS_TIMEOUT_S = 15.0
+POLL_S = 0.05
+CERTIFICATES = Path("~/.local/share/candor/tls")
+
+
+class Node:
+    """A running node: its supervisor, and where to reach it."""
+
+    def __init__(self, settings: Settings, run_dir: Path) -> None:
+        self.settings = settings
+        self.run_dir = run_dir
+        self.supervisor = Supervisor(settings, run_dir)
+
+    @property
+    def url(self) -> str:
+        """Where this computer reaches it."""
+        signaling = self.settings.signaling
+        return f"{signaling.scheme}://127.0.0.1:{signaling.port}"
+
+    async def ready(self) -> None:
+        """Wait until joins succeed. Raises ConfigurationError if that takes too long."""
+        async with aiohttp.ClientSession() as http:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    while not await self._answers(http):  # noqa: ASYNC110  # the condition is in another process
+                        await asyncio.sleep(POLL_S)
+                    return
+        raise ConfigurationError(f"the server did not come up within {START_TIMEOUT_S:.0f} s; its log says why")
+
+    async def _answers(self, http: aiohttp.ClientSession) -> bool:
+        try:
+            async with http.get(f"{self.url}/api/v1/health/ready", ssl=False) as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def hosts_attached(self) -> None:
+        """Wait until path host and watch host are attached to every worker, or for 15 s: without a usable transform the
+        path host stays away, and a meeting goes on without it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOSTS_TIMEOUT_S):
+                while not await self._hosts_are_there():  # noqa: ASYNC110  # the condition is in other processes
+                    await asyncio.sleep(POLL_S)
+
+    async def _hosts_are_there(self) -> bool:
+        stats = await self.worker_stats()
+        attached = [set(worker["taps"]["hosts"]) == {"path", "watch"} for worker in stats]
+        return len(attached) == worker_count(self.settings) and all(attached)
+
+    async def worker_stats(self) -> list[dict[str, Any]]:
+        """What every media worker counts; one that is just being restarted is left out."""
+        names = (f"worker-{index}" for index in range(worker_count(self.settings)))
+        return [stats for name in names if (stats := await self._stats(name)) is not None]
+
+    async def path_host_stats(self) -> dict[str, Any]:
+        """What the path host counts since its start; empty while it is away."""
+        return await self._stats("path") or {}
+
+    async def _stats(self, name: str) -> dict[str, Any] | None:
+        try:
+            channel = await connect(self.run_dir / f"{name}.sock")
+        except OSError:
+            return None
+        channel.start()
+        try:
+            stats: dict[str, Any] = await channel.request("stats")
+        except ChannelError:
+            return None
+        finally:
+            await channel.close()
+        return stats
+
+
+@contextlib.asynccontextmanager
+async def node(settings: Settings) -> AsyncIterator[Node]:
+    """A node that runs inside the block. Raises ConfigurationError."""
+    if settings.signaling.lan:
+        settings = _for_lan(settings)
+    try:
+        signaling = prepared(settings.signaling)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    if signaling.port == 0:
+        signaling = signaling.model_copy(update={"port": _free_port(signaling.host)})
+    else:
+        _check_port(signaling.host, signaling.port)
+    run_dir = Path(tempfile.mkdtemp(prefix="candor-"))  # mode 0700: the sockets in it are ours alone
+    running = Node(settings.model_copy(update={"signaling": signaling}), run_dir)
+    try:
+        await running.supervisor.start()
+        await running.ready()
+        yield running
+    finally:
+        await running.supervisor.stop()
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _for_lan(settings: Settings) -> Settings:
+    """Listen on the local network, with a certificate, and announce this computer's address in it."""
+    try:
+        address = lan.local_address()
+    except OSError as error:
+        raise ConfigurationError("this computer has no address on a network; --lan needs one") from error
+    signaling, sfu = settings.signaling, settings.sfu
+    changes: dict[str, Any] = {}
+    if signaling.tls_cert is None:
+        cert, key = lan.certificate(CERTIFICATES.expanduser(), address)
+        changes = {"tls_cert": cert, "tls_key": key}
+    if signaling.public_url is None:
+        changes["public_url"] = f"https://{address}:{signaling.port}"
+    media = {"host": lan.ANY_ADDRESS, "announced_host": sfu.announced_host or address}
+    return settings.model_copy(
+        update={"signaling": signaling.model_copy(update=changes), "sfu": sfu.model_copy(update=media)}
+    )
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as sock:
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
+
+
+def _check_port(host: str, port: int) -> None:
+    """Say so now if the port is taken, rather than in the log of a child that is restarted for ever."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+            ) from error
