@@ -6,7 +6,7 @@ from av import AudioFrame, VideoFrame
 
 from bots import BotError, MeetingBot, PatternSource, RawRtp, ReceivedTrack, read_counter
 from candor.measure import OpusPacket, count_packets
-from candor.serve import Node
+from candor.node import Node
 from signaling.protocol import messages as wire
 from signaling.protocol.codes import CloseReason, ErrorCode
 from tests.integration.test_bots_media import source
