@@ -189,6 +189,11 @@ class Rig:
         """Final captions of a track."""
         return [caption for caption in self.captions if caption.final and caption.track_id == track]
 
+    def settled(self, track: str = "track-1") -> bool:
+        """Whether every caption of a track that was begun has ended."""
+        begun = {caption.segment_id for caption in self.captions if caption.track_id == track}
+        return bool(begun) and begun == {caption.segment_id for caption in self.finals(track)}
+
     def text(self, track: str = "track-1") -> str:
         """What was said, lower case, without punctuation."""
         return " ".join(caption.text for caption in self.finals(track))
