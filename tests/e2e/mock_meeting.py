@@ -38,7 +38,7 @@ CSP = (
     "style-src 'self'; script-src 'self'"
 )
 SELF_ID = "self"
-FRAMES_PER_S = 8
+FRAMES_PER_S = 4
 
 
 class PortraitTrack(VideoStreamTrack):
@@ -104,6 +104,7 @@ class MockMeeting:
         self._outgoing: RTCPeerConnection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._answer = ""
+        self._peer = ("", "")
 
     def sent(self, event: str) -> list[Any]:
         """Every request of this name so far, oldest first."""
@@ -208,18 +209,27 @@ class MockMeeting:
         await self.emit("chat_message", line=line)
 
     async def _publish(self, request: messages.Publish) -> messages.PublishResult:
-        """Answer the first offer for real, an ICE restart with credentials that lead nowhere: the old path stays in use."""
-        if self._incoming is None:
-            self._incoming = RTCPeerConnection()
-            await self._incoming.setRemoteDescription(RTCSessionDescription(request.sdp, "offer"))
-            await self._incoming.setLocalDescription(await self._incoming.createAnswer())
-            self._answer = _with_simulcast(self._incoming.localDescription.sdp, request.sdp)
-            if not self.media:
-                self._answer = _unreachable(self._answer)
-        else:
+        """Answer for real; but an ICE restart with credentials that lead nowhere, so that the old path stays in use."""
+        ufrag = re.findall(r"a=ice-ufrag:(\S+)", request.sdp)[0]
+        fingerprint = re.findall(r"a=fingerprint:(.+)", request.sdp)[0]
+        if (ufrag, fingerprint) != self._peer and fingerprint == self._peer[1]:
             self._answer = re.sub(r"a=ice-ufrag:.*", f"a=ice-ufrag:{secrets.token_hex(4)}", self._answer)
+        else:
+            await self._negotiate(request.sdp, new=fingerprint != self._peer[1])
+        self._peer = (ufrag, fingerprint)
         track_ids = {track.mid: f"{SELF_ID}-{track.source}" for track in request.tracks}
         return messages.PublishResult(sdp=self._answer, track_ids=track_ids)
+
+    async def _negotiate(self, offer: str, *, new: bool) -> None:
+        if self._incoming is None or new:
+            if self._incoming is not None:
+                await self._incoming.close()
+            self._incoming = RTCPeerConnection()
+        await self._incoming.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        await self._incoming.setLocalDescription(await self._incoming.createAnswer())
+        self._answer = _with_simulcast(self._incoming.localDescription.sdp, offer)
+        if not self.media:
+            self._answer = _unreachable(self._answer)
 
     async def _subscribe_answer(self, request: messages.SubscribeAnswer) -> None:
         if self._outgoing is not None:
@@ -255,9 +265,8 @@ def _with_simulcast(answer: str, offer: str) -> str:
     if extension is None or "a=simulcast:send" not in offer:
         return answer
     rids = "".join(f"a=rid:{rid} recv\r\n" for rid in "qhf")
-    return re.sub(
-        r"(m=video [^\r]*\r\n(?:[^m][^\r]*\r\n)*)", rf"\g<1>{extension[0]}\r\n{rids}a=simulcast:recv q;h;f\r\n", answer
-    )
+    lines = f"{extension[0]}\r\n{rids}a=simulcast:recv q;h;f\r\n"
+    return re.sub(r"(m=video [^\r]*\r\n(?:[^m][^\r]*\r\n)*)", rf"\g<1>{lines}", answer, count=1)
 
 
 def _unreachable(sdp: str) -> str:

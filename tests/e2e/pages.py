@@ -52,6 +52,11 @@ async def chromium(film: Path | None = None) -> AsyncIterator[Browser]:
             await browser.close()
 
 
+def photographing() -> str:
+    """The folder for pictures, empty if none are wanted."""
+    return os.environ.get("CANDOR_SCREENSHOTS", "")
+
+
 class Visit:
     """One page, and everything that went wrong in it."""
 
@@ -70,8 +75,7 @@ class Visit:
 
     async def photograph(self, name: str) -> None:
         """Write `name`.png if `CANDOR_SCREENSHOTS` names a folder."""
-        folder = os.environ.get("CANDOR_SCREENSHOTS")
-        if folder:
+        if folder := photographing():
             await self.page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 
 

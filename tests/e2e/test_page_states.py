@@ -3,6 +3,7 @@
 With `CANDOR_SCREENSHOTS=DIR` the states are photographed as well.
 """
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,9 +12,20 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from media_processors.findings import ProcessorInfo, ProcessorStatus
+from signaling.protocol import messages
 from signaling.protocol.codes import CloseReason, ErrorCode
 from tests.e2e.mock_meeting import MockMeeting, participant
-from tests.e2e.pages import DESKTOP, PHONE, SMALL_PHONE, Visit, chromium, needs_chromium, needs_dist, visit
+from tests.e2e.pages import (
+    DESKTOP,
+    PHONE,
+    SMALL_PHONE,
+    Visit,
+    chromium,
+    needs_chromium,
+    needs_dist,
+    photographing,
+    visit,
+)
 from tests.e2e.pictures import write_y4m
 from tests.until import until
 
@@ -59,6 +71,31 @@ HTMLMediaElement.prototype.play = function () {
 """
 
 
+SHARES_A_CANVAS = """
+navigator.mediaDevices.getDisplayMedia = async () => {
+  const canvas = document.createElement('canvas');
+  canvas.width = 1280;
+  canvas.height = 720;
+  const pen = canvas.getContext('2d');
+  pen.fillStyle = '#fbfaf7';
+  pen.fillRect(0, 0, 1280, 720);
+  pen.fillStyle = '#12333a';
+  pen.font = '600 56px sans-serif';
+  pen.fillText('CPU per forwarded packet', 90, 130);
+  [960, 400, 220, 100, 69].forEach((height, index) => {
+    pen.fillStyle = index === 4 ? '#e08a2e' : '#0e6666';
+    pen.fillRect(110 + index * 220, 650 - height / 2, 130, height / 2);
+  });
+  return canvas.captureStream(5);
+};
+"""
+NAMED_CAMERA = """
+const enumerate = navigator.mediaDevices.enumerateDevices.bind(navigator.mediaDevices);
+navigator.mediaDevices.enumerateDevices = async () => (await enumerate()).map((info) =>
+  ({ kind: info.kind, deviceId: info.deviceId, label: info.kind === 'videoinput' ? 'Camera on the desk' : info.label }));
+"""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     film: Path = tmp_path_factory.mktemp("film") / "camera.y4m"
@@ -84,12 +121,18 @@ async def join(seen: Visit, meeting: MockMeeting, room: str = "weekly") -> Page:
 
 
 def crowd(meeting: MockMeeting) -> None:
-    """Three others, with real (drawn) pictures."""
+    """Three others, with real (drawn) pictures, who have chatted before."""
     meeting.media = True
-    meeting.others = [
-        participant("Ada Byron", host=True),
-        participant("Noor Haddad"),
-        participant("Tomás Vega", muted=True),
+    muted = participant("Tomás Vega", muted=True)
+    meeting.others = [participant("Ada Byron", host=True), participant("Noor Haddad"), muted]
+    said = [
+        ("ada", "Ada Byron", "The notes are in the usual place."),
+        ("noor", "Noor Haddad", "Thanks! I will add the figures."),
+        ("noor", "Noor Haddad", "They look good."),
+    ]
+    meeting.chat = [
+        messages.ChatLine(participant_id=pid, name=name, text=text, sent_at="2026-01-12T10:04:00+00:00")
+        for pid, name, text in said
     ]
 
 
@@ -170,6 +213,11 @@ async def pictures(page: Page, count: int) -> None:
     await until(missing)
 
 
+async def _silence(page: Page) -> str:
+    level = await page.locator(".level-bar").evaluate("(bar) => new DOMMatrix(getComputedStyle(bar).transform).a")
+    return "" if level > 0.2 else "a sound on the level meter (the fake microphone beeps every second)"
+
+
 async def no_sideways_scroll(page: Page) -> None:
     overhang = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overhang <= 0, f"the page is {overhang} px wider than the window"
@@ -178,12 +226,13 @@ async def no_sideways_scroll(page: Page) -> None:
 async def test_the_lobby_shows_the_camera_and_names_the_demo_room(browser: Browser, meeting: MockMeeting) -> None:
     meeting.config["demo_room"] = "demo"
     for size, dark in ((DESKTOP, False), (DESKTOP, True), (PHONE, False), (SMALL_PHONE, True)):
-        async with visit(browser, size=size, dark=dark) as seen:
+        async with visit(browser, size=size, dark=dark, script=NAMED_CAMERA) as seen:
             await seen.page.goto(meeting.url)
             await expect(seen.page.get_by_label("Room")).to_have_value("demo")
             await expect(seen.page.get_by_text("Two bots are talking")).to_be_visible()
             await expect(seen.page.locator(".preview video")).to_have_js_property("videoWidth", 640)
             await expect(seen.page.get_by_role("combobox", name="Microphone")).to_be_visible()
+            await until(lambda: _silence(seen.page))
             await no_sideways_scroll(seen.page)
             await seen.photograph(f"lobby-{size[0]}-{'dark' if dark else 'light'}")
 
@@ -243,7 +292,11 @@ async def test_tab_reaches_every_control_and_leaves_the_chat_again(browser: Brow
         assert {"Turn microphone off", "Turn camera off", "Captions", "People", "Processing", "Leave"} <= reached
 
 
-@pytest.mark.parametrize(("size", "dark"), [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)])
+# The other two themes differ in colours only: photographed, but no test on its own.
+LOOKS = [(DESKTOP, False), (PHONE, True)] + ([(DESKTOP, True), (PHONE, False)] if photographing() else [])
+
+
+@pytest.mark.parametrize(("size", "dark"), LOOKS)
 async def test_a_meeting_with_pictures_captions_and_a_speaker(
     browser: Browser, meeting: MockMeeting, size: tuple[int, int], dark: bool
 ) -> None:
@@ -273,6 +326,10 @@ async def test_a_meeting_with_pictures_captions_and_a_speaker(
         for panel in ("People", "Processing", "Chat"):
             await page.get_by_role("button", name=panel).click()
             await expect(page.get_by_role("complementary")).to_have_count(1)
+            if panel == "Chat":
+                await page.keyboard.type("Shall I start?")
+                await page.keyboard.press("Enter")
+                await expect(page.locator(".message-own")).to_have_text(re.compile("Shall I start"))
             await seen.photograph(f"{panel.lower()}-{theme}")
 
 
@@ -333,6 +390,25 @@ async def test_muted_by_a_host(browser: Browser, meeting: MockMeeting) -> None:
         await meeting.emit("track_muted", track_id="self-microphone", muted=True, by_host=True)
         await expect(page.get_by_text("A host turned your microphone off.")).to_be_visible()
         await expect(page.get_by_role("button", name="Turn microphone on")).to_be_visible()
+
+
+async def test_a_screen_is_shared_without_simulcast_and_taken_back(browser: Browser, meeting: MockMeeting) -> None:
+    crowd(meeting)
+    async with visit(browser, script=SHARES_A_CANVAS) as seen:
+        page = await join(seen, meeting)
+        await pictures(page, 4)
+        await page.get_by_role("button", name="Share screen").click()
+        await expect(page.get_by_role("figure", name="Your screen")).to_be_visible()
+        await pictures(page, 5)
+        await seen.photograph("presentation")
+        offer = meeting.sent("publish")[-1]
+        assert [track.source for track in offer.tracks] == ["microphone", "camera", "screen"]
+        section = offer.sdp.split("m=video")[2]
+        assert "a=simulcast" not in section
+        await page.get_by_role("button", name="Stop sharing").click()
+        await expect(page.get_by_role("figure", name="Your screen")).to_have_count(0)
+        await until(lambda: "" if len(meeting.sent("publish")) == 3 else "an offer without the screen")
+        assert [track.source for track in meeting.sent("publish")[-1].tracks] == ["microphone", "camera"]
 
 
 async def test_markup_stays_text(browser: Browser, meeting: MockMeeting) -> None:
@@ -485,7 +561,7 @@ async def test_joining_is_refused_and_may_be_tried_again(
     browser: Browser, meeting: MockMeeting, code: ErrorCode, title: str
 ) -> None:
     meeting.refuse["join"] = code
-    async with visit(browser) as seen:
+    async with visit(browser, script=NAMED_CAMERA) as seen:
         page = seen.page
         await page.goto(f"{meeting.url}/r/weekly")
         await page.get_by_label("Your name").fill("Mira")

@@ -11,7 +11,7 @@ const MIN_TILE_WIDTH = 150;
 
 /**
  * The largest tiles (16:9 where that fits) that let `count` of them fit into `width` x `height` CSS
- * pixels with `gap` between them. If they would  * become narrower than 150 px the grid keeps that width and scrolls. In upright windows tiles may become square.
+ * pixels with `gap` between them. If they would  * become narrower than 150 px the grid keeps that width and scrolls. Tiles bend down to 3:5 in upright windows.
  */
 export function gridLayout(count: number, width: number, height: number, gap: number): GridLayout {
   let best: GridLayout = { columns: 1, tileWidth: 0, tileHeight: 0 };
@@ -31,5 +31,5 @@ export function gridLayout(count: number, width: number, height: number, gap: nu
 
 /** Tiles bend a little towards the room they have, so that less of the window stays empty; the picture is cropped to fit. */
 function tileRatio(roomRatio: number): number {
-  return Math.min(16 / 9, Math.max(1, roomRatio));
+  return Math.min(16 / 9, Math.max(3 / 5, roomRatio));
 }

@@ -7,10 +7,10 @@ import { Stage } from './stage';
 
 export function Meeting() {
   useShortcuts();
-  const panelOpen = useApp((state) => state.panel !== null);
+  const panel = useApp((state) => state.panel);
   const away = useApp((state) => state.meeting.phase === 'reconnecting');
   return (
-    <div class={`meeting ${panelOpen ? 'meeting-with-panel' : ''}`}>
+    <div class={`meeting ${panel === null ? '' : `meeting-with-panel meeting-with-${panel}`}`}>
       <TopBar />
       <main class={`stage ${away ? 'stage-away' : ''}`}>
         <Banners />

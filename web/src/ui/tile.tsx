@@ -13,7 +13,7 @@ const INTERIM_STAYS_MS = 12_000;
 
 interface TileProps {
   participant: ParticipantInfo;
-  /** The video track to show; undefined shows initials. */
+  /** The video track to show over the initials, if there is one. */
   video: TrackInfo | undefined;
 }
 
@@ -36,11 +36,9 @@ export function Tile({ participant, video }: TileProps) {
   const classes = `tile hue-${hueOf(id)} ${speaking && !isScreen ? 'tile-speaking' : ''} ${isScreen ? 'tile-screen' : ''}`;
   return (
     <figure class={classes} aria-label={label}>
-      {track ? (
-        <Video track={track} mirrored={isSelf && !isScreen} reportAs={isSelf ? null : (video?.track_id ?? null)} />
-      ) : (
-        <Avatar id={id} name={participant.name} />
-      )}
+      {/* Behind the picture, so that there is something to see until the first frame has come. */}
+      {!isScreen && <Avatar id={id} name={participant.name} />}
+      {track && <Video track={track} mirrored={isSelf && !isScreen} reportAs={isSelf ? null : (video?.track_id ?? null)} />}
       {!isScreen && <Quality participantId={id} />}
       <figcaption class="tile-foot">
         {captionsOn && !isScreen && <TileCaption participantId={id} />}
