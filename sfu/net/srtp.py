@@ -10,18 +10,22 @@ from typing import Any
 from pylibsrtp import Policy, Session
 from pylibsrtp._binding import ffi, lib
 
-BUFFER_BYTES = 2048
+BUFFER_BYTES = 4096
+"""Far more than the largest datagram that is read: a forwarded packet may get a longer header than it came with."""
 REPLAY_WINDOW_PACKETS = 1024
 OVERHEAD_MAX_BYTES = 32
 """Largest growth of a packet by protection: a 16-byte tag and, for SRTCP, a 4-byte index."""
 
 
 class PacketBuffer:
-    """Memory in which a packet is protected or unprotected in place."""
+    """Memory in which a packet is protected or unprotected in place.
+
+    libsrtp does not know how long it is, so there is room for the overhead behind the longest packet that fits into `view`.
+    """
 
     def __init__(self) -> None:
-        self.cdata: Any = ffi.new("char[]", BUFFER_BYTES)
-        self.view = memoryview(ffi.buffer(self.cdata))
+        self.cdata: Any = ffi.new("char[]", BUFFER_BYTES + OVERHEAD_MAX_BYTES)
+        self.view = memoryview(ffi.buffer(self.cdata))[:BUFFER_BYTES]
         """Writable bytes, `BUFFER_BYTES` long."""
         self.length: Any = ffi.new("int *")
         """In: size of the clear packet. Out: size of the protected one, or the reverse."""

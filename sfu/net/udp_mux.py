@@ -8,6 +8,7 @@ Media is read into one shared buffer, decrypted there in place by the peer and h
 
 import asyncio
 import socket
+import struct
 from collections import Counter
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from sfu.net.stun import username
 
 Address = tuple[str, int]
 DATAGRAM_MAX_BYTES = 2048
+"""What is longer is cut off, and then does not authenticate."""
 RECEIVE_BUFFER_BYTES = 4 << 20
 READS_PER_TURN = 128
 """Datagrams read before the event loop gets a turn for its other work."""
@@ -119,7 +121,7 @@ class UdpMux:
         peers = self._peers
         for _ in range(READS_PER_TURN):
             try:
-                size, address = receive(view)
+                size, address = receive(view, DATAGRAM_MAX_BYTES)
             except BlockingIOError:
                 return
             except OSError:  # an ICMP error of an earlier send
@@ -152,5 +154,5 @@ class UdpMux:
                 self.drops[DropReason.UNKNOWN_UFRAG] += 1
             else:
                 agent.datagram_received(data, address)
-        except ValueError:
+        except (ValueError, struct.error):  # aioice unpacks attributes without looking at their length
             self.drops[DropReason.MALFORMED_STUN] += 1
