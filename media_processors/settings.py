@@ -10,7 +10,8 @@ class ProcessingSettings(BaseModel):
 
     late_ms: int = Field(default=60, ge=20, le=1000, description="a packet that waited longer is only decoded")
     captions_model: str = Field(
-        default="auto", description="a speech_to_text model of the catalog; auto: Whisper if it is here, else PocketSphinx"
+        default="auto",
+        description="a speech_to_text model of the catalog; auto: Whisper if it is here, else PocketSphinx",
     )
     captions_language: str = Field(
         default="auto", description="ISO 639-1 code of what is spoken; auto: the model tells, if it knows several"

@@ -84,6 +84,10 @@ class WatchHost:
         loops = [self._work(), self._tick(), *(tap.keep_connected() for tap in self._taps)]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
+    async def serve(self) -> None:
+        """Run until cancelled. Raises what ends one of the host's own tasks: a new process is better than a deaf one."""
+        await asyncio.gather(*self._tasks)
+
     async def close(self) -> None:
         """Stop; idempotent."""
         for task in self._tasks:
@@ -119,7 +123,7 @@ class WatchHost:
         found: list[Available] = []
         for loaded in self._processors.values():
             observer = loaded.processor if isinstance(loaded.processor, Observer) else None
-            info = observer.info() if observer is not None else loaded.info
+            info = _info(loaded, observer)
             if info.kind != "observer":
                 continue
             if self._missing is not None and info.media == "audio":
@@ -217,6 +221,17 @@ class WatchHost:
             channel.notify("processor_status", status.model_dump())
 
 
+def _info(loaded: registry.Loaded, observer: Observer | None) -> ProcessorInfo:
+    """What a processor says of itself now."""
+    if observer is None:
+        return loaded.info
+    try:
+        return observer.info()
+    except Exception as error:  # anybody's code
+        reason = f"it cannot describe itself: {type(error).__name__}"
+        return loaded.info.model_copy(update={"available": False, "reason": reason})
+
+
 def _asking(loaded: registry.Loaded) -> AsksModels | None:
     """The processor, if it depends on the engine."""
     processor: object = loaded.processor
@@ -288,6 +303,6 @@ async def run(settings: ProcessingSettings, store_dir: Path, run_dir: Path, work
     try:
         await host.start()
         log.info("watch_host_ready", pid=os.getpid())
-        await asyncio.Event().wait()
+        await host.serve()
     finally:
         await host.close()

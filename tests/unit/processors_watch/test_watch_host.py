@@ -33,9 +33,12 @@ class Counter:
     def __init__(self) -> None:
         self.available = True
         self.fails = False
+        self.mute = False
         self.streams: list[CounterStream] = []
 
     def info(self) -> ProcessorInfo:
+        if self.mute:
+            raise RuntimeError("a bug")
         reason = "" if self.available else "out of order"
         return ProcessorInfo(name="counter", kind="observer", media="audio", available=self.available, reason=reason)
 
@@ -311,3 +314,12 @@ async def test_a_worker_that_dies_takes_its_tracks_and_is_found_again(scene: Sce
     scene.send()
     await until(lambda: "" if len(scene.observer.streams) == 2 else "a new stream")
     await asyncio.sleep(0)
+
+
+async def test_an_observer_that_cannot_describe_itself_is_unavailable(scene: Scene) -> None:
+    scene.open()
+    await until(lambda: "" if scene.states else "a status")
+    scene.observer.mute = True
+    await until(lambda: "" if scene.states[-1][0] == "unavailable" else "the status")
+    listed = await scene.channel.request("processors")
+    assert "RuntimeError" in listed["processors"][0]["reason"]
