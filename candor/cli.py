@@ -31,10 +31,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_demo(commands)
     bot_cli.register(commands)
-    models_cli.register(commands)
+    models_cli.register(commands).set_defaults(run=_models)
     _add_token(commands)
     _add_config(commands)
     return parser
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    return models_cli.run(arguments, load(arguments.config).models)
 
 
 def _add_serve(commands: Any) -> None:

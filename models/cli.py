@@ -10,8 +10,8 @@ from models.settings import ModelSettings
 from models.store import CorruptModelError, Located, Missing, Store
 
 
-def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `models` and its commands to a parser."""
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Add `models` and its commands to a parser; returns the parser of `models`."""
     parser = subparsers.add_parser("models", help="list the models, pull their weights")
     commands = parser.add_subparsers(dest="models_command", required=True)
     commands.add_parser("list", help="every model, whether it is here, and the command that would bring it")
@@ -21,6 +21,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--mirror", type=Path, help="a folder to copy from, laid out as hf/<owner>/<repository>/<commit>/"
     )
     pull.add_argument("--hub", default=DEFAULT_HUB, help=f"another hub with the same interface (default {DEFAULT_HUB})")
+    return parser
 
 
 def run(arguments: argparse.Namespace, settings: ModelSettings) -> int:
