@@ -133,7 +133,7 @@ def _first_frame(payload: bytes) -> int | None:
 
 
 class OpusDecoder:
-    """One stream of Opus packets to float samples, full scale 1 (peaks may pass it). A stereo packet decodes to `channels` all the same."""
+    """One stream of Opus packets to float samples, full scale 1 (peaks may pass it). Stereo packets decode to `channels`, too."""
 
     def __init__(self, rate_hz: int = RATE_HZ, channels: int = 1) -> None:
         """Raises UnavailableError without libopus, CodecError for a rate it does not know."""

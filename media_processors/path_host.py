@@ -11,7 +11,6 @@ import gc
 import os
 import selectors
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, TapSocket
 
 SOCKET_NAME = "path.sock"
 RESCAN_S = 0.2
+"""How often absent workers are looked for, and a stop is noticed."""
 MESSAGES_PER_TURN = 16
 """So that one worker with much to say does not keep the others waiting."""
 FLUSH_NS = 2_000_000
@@ -72,7 +72,6 @@ class PathHost:
         self._selector = selectors.DefaultSelector()
         self._taps: dict[Path, _Tap] = {}
         self._stopping = False
-        self._wake, self._waker = socket.socketpair()
 
     def start(self) -> None:
         """Load the VAD, and run every transform once, so that the first packet of a meeting finds warm caches."""
@@ -85,9 +84,6 @@ class PathHost:
         self.infos = [_describe(info, self._transforms, missing) for info in self.infos]
         if self._vad is not None and self._transforms:
             self._warm_up(self._vad)
-        self._wake.setblocking(False)
-        self._waker.setblocking(False)
-        self._selector.register(self._wake, selectors.EVENT_READ)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
@@ -100,21 +96,14 @@ class PathHost:
                 self._connect()
                 next_scan = time.monotonic() + RESCAN_S
             for key, _ in self._selector.select(RESCAN_S):
-                if key.data is not None:
-                    self._serve(key.data)
+                self._serve(key.data)
         for tap in list(self._taps.values()):
             self._drop(tap)
         self._selector.close()
-        self._wake.close()
-        self._waker.close()
 
     def stop(self) -> None:
-        """End `run()`; from any thread or a signal handler."""
+        """End `run()` within `RESCAN_S`; from any thread or a signal handler."""
         self._stopping = True
-        try:
-            self._waker.send(b"\0")
-        except OSError:  # full or closed: it is awake, or over
-            return
 
     def _warm_up(self, vad: SileroVad) -> None:
         encoder = OpusEncoder()

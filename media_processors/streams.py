@@ -29,6 +29,8 @@ FLUSH_SAMPLES = RATE_HZ * 60 // 1000
 INDEPENDENT_PACKETS = 3
 """Packets without prediction after a start, for decoders that heard something else before."""
 ENCODER_COMPLEXITY = 5
+DTX_LEVEL = 60
+"""DTX only where the sound is at most this loud (-dBov). Left to itself at this complexity, Opus takes a held vowel for silence."""
 _LOSS_SMOOTHING = 0.01
 _SILENT_LEVEL = 127
 
@@ -127,10 +129,10 @@ class PathStream:
         self._decoder = OpusDecoder()
         self._encoder = OpusEncoder()
         self._encoder.set_complexity(ENCODER_COMPLEXITY)
-        self._encoder.set_dtx(True)
         self._concealed_samples = 0
         self._loss = 0.0
         self._fec_percent = -1
+        self._dtx = False
         self._independent = 0
         self.restart()
         self.configure(opened)
@@ -186,7 +188,8 @@ class PathStream:
         dry = self.chain.dry
         self._counters.dry += dry
         self._counters.processed += not dry
-        return _result(packet, self._encode(processed), level_of(processed), dry)
+        level = level_of(processed)
+        return _result(packet, self._encode(processed, level), level, dry)
 
     def _bridge(self, packet: TapPacket, step: Step) -> None:
         """Hear what should have come before this packet: first what was lost, then the pause."""
@@ -208,7 +211,7 @@ class PathStream:
     def _repair(self, sound: Samples) -> None:
         processed = self._transform(sound)
         if len(processed) in PACKET_SAMPLES:
-            self._encode(processed)
+            self._encode(processed, level_of(processed))
 
     def _pause(self, samples: int) -> None:
         """Nothing was sent: let transforms and VAD hear enough silence to finish what they hold."""
@@ -256,7 +259,10 @@ class PathStream:
         self._counters.guard_trips += self.chain.trips - trips
         return processed
 
-    def _encode(self, sound: Samples) -> bytes:
+    def _encode(self, sound: Samples, level: int) -> bytes:
+        if self._dtx != (level >= DTX_LEVEL):
+            self._dtx = not self._dtx
+            self._encoder.set_dtx(self._dtx)
         payload = self._encoder.encode(sound)
         if self._independent:
             self._independent -= 1

@@ -212,6 +212,19 @@ def test_off_is_the_delayed_original_through_the_same_encoder(vad: SileroVad, rn
     assert level_db(heard[0]) < -60
 
 
+def test_a_held_vowel_is_not_silence_but_silence_is(vad: SileroVad) -> None:
+    stream, _ = stream_of(vad, processors={"denoise": False})
+    vowel = publish(voice(140, 3.0))
+    silence = publish(np.zeros(96_000, np.float32))
+    results = run(stream, [packet(index, payload) for index, payload in enumerate([*vowel, *silence])])
+    sizes = [len(result.payload) for result in results]
+    assert min(sizes[: len(vowel)]) > 20
+    assert min(sizes[len(vowel) + 50 :]) <= 2
+    decoder = OpusDecoder()
+    heard = [level_db(decoder.decode(result.payload)) for result in results[: len(vowel)]]
+    assert min(heard[10:]) > level_db(voice(140, 3.0)) - 6
+
+
 def test_the_level_is_that_of_what_is_sent(vad: SileroVad) -> None:
     stream, _ = stream_of(vad)
     quiet = [packet(i, payload) for i, payload in enumerate(publish(noise(48_000, rms=0.2)))]
