@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet --constraint requirements/constraints.txt
 WEB := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/vite.config.ts web/tsconfig.json
 
-.PHONY: run demo test check bench generate clean help
+.PHONY: run demo models test check bench generate clean help
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -23,6 +23,10 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(PIP) --editable '.[demo,dev]'
 	@touch $@
 
+$(VENV)/speech.stamp: $(VENV)/base.stamp
+	$(PIP) --editable '.[speech]'
+	@touch $@
+
 web/node_modules/.stamp: web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -32,11 +36,14 @@ web/dist/index.html: web/node_modules/.stamp $(WEB)
 	@touch $@
 
 run: $(VENV)/base.stamp web/dist/index.html ## serve on http://127.0.0.1:8080 with a demo room in which two bots talk (LAN=1: to the local network)
-	$(BIN)/python -m candor.lean
+	test -e $(VENV)/speech.stamp || $(BIN)/python -m candor.lean
 	$(BIN)/candor serve --demo-room $(if $(LAN),--lan)
 
 demo: $(VENV)/demo.stamp ## the same without a browser, bounded, measured: build/demo/report.json
 	$(BIN)/candor demo
+
+models: $(VENV)/speech.stamp ## add Whisper captions: torch, transformers and whisper-tiny's weights, about 1.5 GB (MIRROR=DIR: weights from there)
+	$(BIN)/candor models pull whisper-tiny $(if $(MIRROR),--mirror $(MIRROR))
 
 test: $(VENV)/dev.stamp web/dist/index.html ## all tests; those that need Debian packages say so
 	$(BIN)/pytest

@@ -13,7 +13,7 @@ def heavy_packages() -> list[str]:
 
 
 def main() -> int:
-    """Exit status 1, and the names, if there are any. Installing the extra `speech` on purpose is fine: say so by EXTRAS=1."""
+    """Exit status 1, and the names, if there are any. `make run` asks unless `make models` installed them on purpose."""
     found = heavy_packages()
     if found:
         sys.stderr.write(f"This environment is not a lean base install; found: {', '.join(found)}\n")
