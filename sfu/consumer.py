@@ -20,17 +20,21 @@ RING_PACKETS = 512
 """Sent video packets kept for retransmission; a power of two."""
 
 
-class SentPacket(NamedTuple):
-    """A packet as it was sent, before protection: what a retransmission repeats."""
+class VideoPacket(NamedTuple):
+    """A packet as its publisher numbered it, the same object for all its consumers."""
 
-    seq: int
-    second_byte: int
-    """Marker and payload type of the original stream."""
+    marker: int
+    """0x80 or 0."""
     timestamp: int
     payload: bytes
     vp8: Vp8Descriptor | None
-    picture_id: int
-    tl0: int
+
+
+SentPacket = tuple[int, int, int, int, VideoPacket]
+"""What a retransmission repeats: sequence number, timestamp, picture id and tl0 as they were sent, and the packet.
+
+A plain tuple, since one is made for every packet and consumer: a named one costs several times as much.
+"""
 
 
 class Consumer:
@@ -116,6 +120,16 @@ class Consumer:
         self.last_sent_ns = previous.last_sent_ns
         self.picture_id = previous.picture_id
         self.tl0 = previous.tl0
+
+    def sent(self, seq: int, timestamp: int, size_bytes: int, now_ns: int) -> None:
+        """A packet went out under these numbers; one that was late at the publisher does not move the newest back."""
+        if (seq - self.last_seq) & 0xFFFF < 0x8000:
+            self.last_seq = seq
+            self.last_timestamp = timestamp
+            self.last_sent_ns = now_ns
+        self.packets += 1
+        self.octets += size_bytes
+        self.downlink.sent_bytes += size_bytes
 
     def rebase(self, source: Source, seq_ext: int, timestamp: int, now_ns: int, vp8: Vp8Descriptor | None) -> None:
         """From this packet of `source` on, continue the outgoing numbering."""

@@ -8,7 +8,7 @@ Measured by `python -m benchmarks.forward`.
 import struct
 import time
 
-from sfu.consumer import RING_PACKETS, Consumer, SentPacket
+from sfu.consumer import RING_PACKETS, Consumer, VideoPacket
 from sfu.dataplane.base import PlaneCounters, PlaneEvents
 from sfu.dataplane.feedback import Feedback
 from sfu.dataplane.routing import Inbound
@@ -23,13 +23,15 @@ from sfu.rtp import av1, h264, header, vp8, vp9
 from sfu.rtp.extensions import abs_send_time
 from sfu.tap import Sound
 
-# RTP header with RFC 8285 one-byte extensions, ids as `sfu.negotiation.offer` offers them:
-# abs-send-time (2, 3 bytes), transport-cc (3, 2 bytes) and for audio audio-level (1, 1 byte).
-_AUDIO = struct.Struct("!BBHIIHHIBHBB3x")
-_VIDEO = struct.Struct("!BBHIIHHIBHx")
-_FIRST_BYTE = 0x90  # version 2, extension present
-_PROFILE = 0xBEDE
-_ABS_SEND_TIME = 0x22 << 24
+# RTP header with RFC 8285 one-byte extensions, ids as `sfu.negotiation.offer` offers them. Neighbouring fields that are the same
+# for all consumers of a packet are one number, since every field of a struct costs time in the packet loop:
+# first two bytes, sequence number, timestamp, SSRC, (profile, words, abs-send-time: id 2, 3 bytes), then
+# transport-cc (id 3, 2 bytes) and for audio audio-level (id 1, 1 byte), padded.
+_AUDIO = struct.Struct("!HHIIQQ")
+_VIDEO = struct.Struct("!HHIIQI")
+_FIRST_BYTE = 0x90 << 8  # version 2, extension present
+_AUDIO_EXTENSIONS = 0xBEDE_0003 << 32 | 0x22 << 24
+_VIDEO_EXTENSIONS = 0xBEDE_0002 << 32 | 0x22 << 24
 _TRANSPORT_CC = 0x31
 _AUDIO_LEVEL = 0x10
 
@@ -172,11 +174,14 @@ class PythonPlane:
     ) -> None:
         """See `DataPlane`."""
         producer = source.producer
-        ext, timestamp = packet.seq_ext, packet.timestamp
-        second = packet.marker | PAYLOAD_TYPES["opus"][0]
-        stamp = _ABS_SEND_TIME | abs_send_time(time.time())
+        ext, timestamp, restarts = packet.seq_ext, packet.timestamp, source.reception.restarts
+        first = _FIRST_BYTE | packet.marker | PAYLOAD_TYPES["opus"][0]
+        extensions = _AUDIO_EXTENSIONS | abs_send_time(time.time())
+        level_element = _TRANSPORT_CC << 56 | _AUDIO_LEVEL << 32 | level << 24
         size = _AUDIO.size + len(payload)
-        view, pack_into, restarts = self._view, _AUDIO.pack_into, source.reception.restarts
+        view, pack_into = self._view, _AUDIO.pack_into
+        body = view[_AUDIO.size : size]
+        sent = 0
         for consumer in producer.consumers:
             if consumer.current is not source or consumer.restarts != restarts:
                 consumer.rebase(source, ext, timestamp, now_ns, None)
@@ -187,12 +192,12 @@ class PythonPlane:
             seq = (ext + consumer.seq_offset) & 0xFFFF
             out_timestamp = (timestamp + consumer.timestamp_offset) & 0xFFFFFFFF
             downlink.twcc_seq = number = (downlink.twcc_seq + 1) & 0xFFFF
-            pack_into(
-                view, 0, _FIRST_BYTE, second, seq, out_timestamp, consumer.ssrc, _PROFILE, 3,
-                stamp, _TRANSPORT_CC, number, _AUDIO_LEVEL, level,
-            )  # fmt: skip  # one value per field of the struct, in its order
-            view[_AUDIO.size : size] = payload
-            self._send(consumer, downlink, size, seq, out_timestamp, now_ns)
+            pack_into(view, 0, first, seq, out_timestamp, consumer.ssrc, extensions, level_element | number << 40)
+            body[:] = payload
+            if self._protect_and_send(downlink, size, now_ns):
+                sent += 1
+                consumer.sent(seq, out_timestamp, size, now_ns)
+        self._count(sent, size)
         self._events.audio_level(producer, level, now_ns)
         if sound is Sound.PROCESSED:
             self._events.audio_heard(producer, packet, payload, level, sound)
@@ -206,9 +211,11 @@ class PythonPlane:
             self._feedback.keyframe_arrived(source)
             if descriptor is not None:
                 source.width, source.height = descriptor.width, descriptor.height
-        second = head.marker | PAYLOAD_TYPES[producer.codec][0]
-        stamp = _ABS_SEND_TIME | abs_send_time(time.time())
+        packet = VideoPacket(head.marker, head.timestamp, payload, descriptor)
+        first = _FIRST_BYTE | head.marker | PAYLOAD_TYPES[producer.codec][0]
+        extensions = _VIDEO_EXTENSIONS | abs_send_time(time.time())
         restarts = source.reception.restarts
+        sent = 0
         for consumer in producer.consumers:
             if consumer.current is not source or consumer.restarts != restarts:
                 if source is not consumer.target or not keyframe:
@@ -218,52 +225,35 @@ class PythonPlane:
                 # from before the switch: its number belongs to the old layer
                 self.counters.drops[DropReason.BEFORE_SWITCH] += 1
                 continue
-            self._send_video(consumer, ext, second, head.timestamp, payload, descriptor, stamp, now_ns)
+            sent += self._send_video(consumer, ext, packet, first, extensions, now_ns)
+        self._count(sent, _VIDEO.size + len(payload))
 
     def _send_video(
-        self,
-        consumer: Consumer,
-        ext: int,
-        second: int,
-        timestamp: int,
-        payload: bytes,
-        descriptor: vp8.Vp8Descriptor | None,
-        stamp: int,
-        now_ns: int,
-    ) -> None:
+        self, consumer: Consumer, ext: int, packet: VideoPacket, first: int, extensions: int, now_ns: int
+    ) -> bool:
+        _, timestamp, payload, descriptor = packet
         seq = (ext + consumer.seq_offset) & 0xFFFF
         timestamp = (timestamp + consumer.timestamp_offset) & 0xFFFFFFFF
+        downlink = consumer.downlink
+        downlink.twcc_seq = number = (downlink.twcc_seq + 1) & 0xFFFF
+        view = self._view
+        _VIDEO.pack_into(view, 0, first, seq, timestamp, consumer.ssrc, extensions, _TRANSPORT_CC << 24 | number << 8)
+        size = _VIDEO.size + len(payload)
+        view[_VIDEO.size : size] = payload
         picture_id = tl0 = 0
         if descriptor is not None:
             consumer.picture_id = picture_id = (descriptor.picture_id + consumer.picture_id_offset) & 0x7FFF
             consumer.tl0 = tl0 = (descriptor.tl0 + consumer.tl0_offset) & 0xFF
-        consumer.ring[seq & (RING_PACKETS - 1)] = SentPacket(
-            seq, second, timestamp, payload, descriptor, picture_id, tl0
-        )
-        downlink = consumer.downlink
-        downlink.twcc_seq = number = (downlink.twcc_seq + 1) & 0xFFFF
-        view = self._view
-        _VIDEO.pack_into(
-            view, 0, _FIRST_BYTE, second, seq, timestamp, consumer.ssrc, _PROFILE, 2, stamp, _TRANSPORT_CC, number
-        )
-        size = _VIDEO.size + len(payload)
-        view[_VIDEO.size : size] = payload
-        if descriptor is not None:
             vp8.rewrite(view, _VIDEO.size, descriptor, picture_id, tl0)
-        self._send(consumer, downlink, size, seq, timestamp, now_ns)
-
-    def _send(self, consumer: Consumer, downlink: Downlink, size: int, seq: int, timestamp: int, now_ns: int) -> None:
+        consumer.ring[seq & (RING_PACKETS - 1)] = (seq, timestamp, picture_id, tl0, packet)
         if not self._protect_and_send(downlink, size, now_ns):
-            return
-        if (seq - consumer.last_seq) & 0xFFFF < 0x8000:
-            consumer.last_seq = seq
-            consumer.last_timestamp = timestamp
-            consumer.last_sent_ns = now_ns
-        consumer.packets += 1
-        consumer.octets += size
-        downlink.sent_bytes += size
-        self.counters.forwarded += 1
-        self.counters.forwarded_bytes += size
+            return False
+        consumer.sent(seq, timestamp, size, now_ns)
+        return True
+
+    def _count(self, sent: int, size: int) -> None:
+        self.counters.forwarded += sent
+        self.counters.forwarded_bytes += sent * size
 
     def _protect_and_send(self, downlink: Downlink, size: int, now_ns: int) -> bool:
         """Protect what lies in the buffer, in place, and send it."""
@@ -288,28 +278,26 @@ class PythonPlane:
     def _retransmit(self, consumer: Consumer, seq: int, now_ns: int) -> None:
         """Answer a NACK on the RTX stream (RFC 4588): its own SSRC and numbering, the original number in front."""
         sent = consumer.ring[seq & (RING_PACKETS - 1)] if consumer.ring else None
-        if sent is None or sent.seq != seq:
+        if sent is None or sent[0] != seq:
             self.counters.drops[DropReason.RTX_GONE] += 1
             return
+        _, timestamp, picture_id, tl0, packet = sent
         downlink = consumer.downlink
-        size = _VIDEO.size + 2 + len(sent.payload)
+        size = _VIDEO.size + 2 + len(packet.payload)
         if not downlink.take_retransmission(size):
             self.counters.drops[DropReason.RTX_CAPPED] += 1
             return
         consumer.rtx_seq = (consumer.rtx_seq + 1) & 0xFFFF
         downlink.twcc_seq = number = (downlink.twcc_seq + 1) & 0xFFFF
         view = self._view
-        rtx_type = PAYLOAD_TYPES[consumer.producer.codec][1] or 0
-        second = sent.second_byte & 0x80 | rtx_type
-        stamp = _ABS_SEND_TIME | abs_send_time(time.time())
-        _VIDEO.pack_into(
-            view, 0, _FIRST_BYTE, second, consumer.rtx_seq, sent.timestamp, consumer.rtx_ssrc, _PROFILE, 2,
-            stamp, _TRANSPORT_CC, number,
-        )  # fmt: skip  # one value per field of the struct, in its order
+        first = _FIRST_BYTE | packet.marker | (PAYLOAD_TYPES[consumer.producer.codec][1] or 0)
+        extensions = _VIDEO_EXTENSIONS | abs_send_time(time.time())
+        transport_cc = _TRANSPORT_CC << 24 | number << 8
+        _VIDEO.pack_into(view, 0, first, consumer.rtx_seq, timestamp, consumer.rtx_ssrc, extensions, transport_cc)
         view[_VIDEO.size : _VIDEO.size + 2] = seq.to_bytes(2, "big")
-        view[_VIDEO.size + 2 : size] = sent.payload
-        if sent.vp8 is not None:
-            vp8.rewrite(view, _VIDEO.size + 2, sent.vp8, sent.picture_id, sent.tl0)
+        view[_VIDEO.size + 2 : size] = packet.payload
+        if packet.vp8 is not None:
+            vp8.rewrite(view, _VIDEO.size + 2, packet.vp8, picture_id, tl0)
         if self._protect_and_send(downlink, size, now_ns):
             consumer.retransmitted += 1
             self.counters.retransmitted += 1
