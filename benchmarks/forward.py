@@ -96,7 +96,7 @@ async def _bare_us(bare: BareSender, subscribers: int) -> float:
 def _row(subscribers: int, rounds: list[Run]) -> dict[str, Any]:
     """The best figures of all rounds, and everything they were taken from."""
     bare_us = min(us for run in rounds for us in run.bare_us)
-    servers = {}
+    servers: dict[str, Any] = {}
     for name in rounds[0].servers:
         measured = [run.servers[name] for run in rounds]
         best_us = min(one.cpu_us_per_packet for one in measured)
@@ -151,7 +151,9 @@ def main() -> int:
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=1) + "\n")
     largest = report["rows"][-1]
-    print(f"at {largest['subscribers']}: {largest['candor']['ratio_to_bare']:.1f} x bare sendto; goal at 48 {RATIO_TARGET}")
+    print(
+        f"at {largest['subscribers']}: {largest['candor']['ratio_to_bare']:.1f} x bare sendto; goal at 48 {RATIO_TARGET}"
+    )
     if against_janus:
         print(f"at {largest['subscribers']}: {largest['ratio_to_janus']:.2f} x Janus; goal at 48 {JANUS_TARGET}")
     print(f"report: {REPORT}")

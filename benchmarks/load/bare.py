@@ -39,7 +39,8 @@ class BareSender:
             target=_send, args=(self._theirs, self._sizes), daemon=True
         )
         self._sinks: list[socket.socket] = []
-        self._drained = 0
+        self._expected = 0
+        self._drained = asyncio.Event()
 
     def start(self) -> None:
         """Start its process."""
@@ -51,10 +52,12 @@ class BareSender:
         self._open(sinks)
         done, cpu_us = 0, 0.0
         while done < packets:
-            self._drained = 0
+            self._expected = PACKETS_PER_SINK * sinks
+            self._drained.clear()
             self._ours.send([sink.getsockname() for sink in self._sinks[:sinks]])
             cpu_us += await asyncio.to_thread(self._ours.recv) / 1000
-            await self._wait_for(PACKETS_PER_SINK * sinks)
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._drained.wait()
             done += PACKETS_PER_SINK * sinks
         return BareCost(done, cpu_us)
 
@@ -72,12 +75,9 @@ class BareSender:
                 sock.recv_into(buffer)
             except BlockingIOError:
                 return
-            self._drained += 1
-
-    async def _wait_for(self, datagrams: int) -> None:
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            while self._drained < datagrams:
-                await asyncio.sleep(0.005)
+            self._expected -= 1
+            if not self._expected:
+                self._drained.set()
 
     async def close(self) -> None:
         """Stop; idempotent."""

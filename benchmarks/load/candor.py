@@ -72,9 +72,7 @@ class CandorServer:
             {"mid": "0", "track_id": "audio", "source": "microphone"},
             {"mid": "1", "track_id": "video", "source": "camera"},
         ]
-        answer = await self._request(
-            "publish_offer", room_id=ROOM, participant_id=PUBLISHER, sdp=offer, tracks=tracks
-        )
+        answer = await self._request("publish_offer", room_id=ROOM, participant_id=PUBLISHER, sdp=offer, tracks=tracks)
         return str(answer["sdp"])
 
     async def subscribe(self, index: int, make_answer: MakeAnswer) -> None:

@@ -85,7 +85,7 @@ class DtlsClient:
 
     def pending(self) -> list[bytes]:
         """Datagrams to send now, one record each."""
-        datagrams = []
+        datagrams: list[bytes] = []
         while True:
             try:
                 data = self._ssl.bio_read(1 << 16)

@@ -124,7 +124,7 @@ class JanusServer:
             message["session_id"] = self._session_id
         await self._socket.send_json({**message, "transaction": transaction})
         try:
-            reply = await asyncio.wait_for(waiting, REPLY_TIMEOUT_S)
+            reply: dict[str, Any] = await asyncio.wait_for(waiting, REPLY_TIMEOUT_S)
         finally:
             del self._replies[transaction]
         error = reply.get("error") or reply.get("plugindata", {}).get("data", {}).get("error")

@@ -80,6 +80,12 @@ class Link:
         if self._failure is not None:
             raise self._failure
 
+    def join(self, address: tuple[str, int], srtp: Srtp) -> None:
+        """Connect without ICE and DTLS, with keys that both ends have already."""
+        self.srtp = srtp
+        self.sock.connect(address)
+        asyncio.get_running_loop().add_reader(self.sock.fileno(), self._readable)
+
     def close(self) -> None:
         """Close the socket; idempotent."""
         if self.sock.fileno() >= 0:
