@@ -182,15 +182,20 @@ class TrackPath:
             self._watched.clear()
 
     def result(self, seq: int, payload: bytes, level: int, dry: bool, now_ns: int) -> None:
-        """The host's answer for the packet with the 16-bit number `seq`."""
+        """The host's answer for the packet with the 16-bit number `seq`; an empty payload says that none will come."""
         if self.mode is PathMode.BYPASS:
             deadline = self._watched.pop(seq, None)
-            self._hits = self._hits + 1 if deadline is not None and now_ns <= deadline else 0
+            in_time = deadline is not None and now_ns <= deadline and bool(payload)
+            self._hits = self._hits + 1 if in_time else 0
             self._drop(DropReason.PATH_SUPERSEDED)
             return
         held = next((h for h in self._held if h.packet.seq_ext & 0xFFFF == seq), None)
         if held is None or held.payload is not None:
             self._drop(DropReason.PATH_STRAY)
+            return
+        if not payload:
+            held.deadline_ns = now_ns
+            self.expire(now_ns)
             return
         held.payload, held.level, held.dry = payload, level, dry
         self.round_trips_ns.append(now_ns - held.packet.arrival_ns)

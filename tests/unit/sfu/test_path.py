@@ -80,6 +80,20 @@ def test_a_single_late_packet_is_dropped_not_replaced() -> None:
     assert rig.path.mode is PathMode.PROCESSED
 
 
+def test_an_empty_answer_is_a_miss_and_nothing_is_sent() -> None:
+    rig = Rig()
+    rig.path.attach()
+    rig.exchange(0)
+    rig.submit(1)
+    rig.path.result(1, b"", 127, False, rig.now_ns)
+    assert rig.released == [(0, True)]
+    assert rig.drops == [DropReason.PATH_DEADLINE]
+    rig.submit(2)
+    rig.path.result(2, b"", 127, False, rig.now_ns)
+    assert rig.path.mode is PathMode.BYPASS
+    assert rig.released == [(0, True), (2, False)]
+
+
 def test_an_answer_for_the_next_packet_settles_the_one_before() -> None:
     rig = Rig()
     rig.path.attach()
