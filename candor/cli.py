@@ -15,6 +15,7 @@ from models import cli as models_cli
 def main() -> int:
     """Parse, run, and return the exit status."""
     arguments = _parser().parse_args()
+    candor.logs.configure("warning", arguments.command)
     try:
         return int(arguments.run(arguments))
     except ConfigurationError as error:

@@ -7,7 +7,8 @@ Sans-IO: time is an argument and everything goes out through three callbacks. Th
   packet inside an Opus stream is heard more than a lost one.
 - Two misses in a row, or the host's death: the whole track goes BYPASS, raw from there on, and what was held is released raw.
 - BYPASS: raw at once, but the host (if there is one) still gets every packet and is watched. When it has answered
-  `HITS_TO_RETURN` packets in time, the track returns in the next pause of the speaker, with the host's encoder restarted.
+  `HITS_TO_RETURN` packets in time (a late one takes ten of them back), the track returns in the next pause of the speaker, with
+  the host's encoder restarted.
 
 Each packet is released or dropped exactly once, whatever comes when: a result for a settled packet is counted and ignored.
 Bound: at most `HELD_MAX` packets are held; one more is a miss of the oldest.
@@ -23,6 +24,7 @@ from sfu.errors import DropReason
 DEADLINE_NS = 20_000_000
 MISSES_TO_BYPASS = 2
 HITS_TO_RETURN = 25
+LATE_COSTS_HITS = 10
 HELD_MAX = 64
 QUIET_WINDOW_PACKETS = 150
 QUIET_MARGIN_DB = 3
@@ -186,7 +188,7 @@ class TrackPath:
         if self.mode is PathMode.BYPASS:
             deadline = self._watched.pop(seq, None)
             in_time = deadline is not None and now_ns <= deadline and bool(payload)
-            self._hits = self._hits + 1 if in_time else 0
+            self._hits = self._hits + 1 if in_time else max(0, self._hits - LATE_COSTS_HITS)
             self._drop(DropReason.PATH_SUPERSEDED)
             return
         held = next((h for h in self._held if h.packet.seq_ext & 0xFFFF == seq), None)
