@@ -81,10 +81,10 @@ navigator.mediaDevices.getDisplayMedia = async () => {
   pen.fillRect(0, 0, 1280, 720);
   pen.fillStyle = '#12333a';
   pen.font = '600 56px sans-serif';
-  pen.fillText('CPU per forwarded packet', 90, 130);
-  [960, 400, 220, 100, 69].forEach((height, index) => {
-    pen.fillStyle = index === 4 ? '#e08a2e' : '#0e6666';
-    pen.fillRect(110 + index * 220, 650 - height / 2, 130, height / 2);
+  pen.fillText('Agenda', 90, 150);
+  pen.font = '40px sans-serif';
+  ['Numbers from last week', 'The demo', 'Who does what'].forEach((text, index) => {
+    pen.fillText(`${index + 1}.  ${text}`, 90, 270 + 90 * index);
   });
   return canvas.captureStream(5);
 };

@@ -42,16 +42,19 @@ export function Tile({ participant, video }: TileProps) {
       {!isScreen && <Quality participantId={id} />}
       <figcaption class="tile-foot">
         {captionsOn && !isScreen && <TileCaption participantId={id} />}
-        <span class="tile-name">
-          {silent && !isScreen && (
-            <span class="tile-muted" role="img" aria-label={strings.muted}>
-              <Icon name="microphoneOff" />
-            </span>
-          )}
-          <span class="tile-name-text">{label}</span>
-          {participant.bot && <span class="chip chip-on-picture">{strings.bot}</span>}
-          {speaking && !isScreen && <span class="visually-hidden">{strings.speaking}</span>}
-        </span>
+        <div class="tile-row">
+          <span class="tile-name">
+            {silent && !isScreen && (
+              <span class="tile-muted" role="img" aria-label={strings.muted}>
+                <Icon name="microphoneOff" />
+              </span>
+            )}
+            <span class="tile-name-text">{label}</span>
+            {participant.bot && <span class="chip chip-on-picture">{strings.bot}</span>}
+            {speaking && !isScreen && <span class="visually-hidden">{strings.speaking}</span>}
+          </span>
+          {captionsOn && !isScreen && <TileCaptionQuality participantId={id} />}
+        </div>
       </figcaption>
     </figure>
   );
@@ -115,31 +118,52 @@ function Quality({ participantId }: { participantId: string }) {
   );
 }
 
-function TileCaption({ participantId }: { participantId: string }) {
+/** What the participant says or has just said; null after a few seconds of silence. */
+function useCurrentLine(participantId: string): CaptionLine | null {
   const line = useApp((state) => latestLine(state.meeting.captions, participantId));
   const staysMs = line?.final === true ? CAPTION_STAYS_MS : INTERIM_STAYS_MS;
   const visible = useUntil(line === null ? 0 : line.receivedAtMs + staysMs);
-  if (line === null || !visible) return null;
+  return visible ? line : null;
+}
+
+function TileCaption({ participantId }: { participantId: string }) {
+  const line = useCurrentLine(participantId);
+  if (line === null) return null;
   return (
     <p class="tile-caption" lang={line.language}>
-      <CaptionText line={line} />
+      <span class="tile-caption-words">
+        <span>
+          <CaptionText line={line} />
+        </span>
+      </span>
     </p>
   );
 }
 
-/** The words, what may still change dimmed, and an honest label where the model is only good for tests. */
+/** Beside the name, not behind the words: a long caption in a small tile would push it out of sight. */
+function TileCaptionQuality({ participantId }: { participantId: string }) {
+  const line = useCurrentLine(participantId);
+  return line === null ? null : <CaptionQuality line={line} />;
+}
+
+/** The words; what may still change is dimmed. */
 export function CaptionText({ line }: { line: CaptionLine }) {
-  const strings = useStrings();
   return (
     <>
       <span class="caption-stable">{line.stable}</span>
       <span class="caption-interim">{line.interim}</span>
-      {line.quality === 'test' && (
-        <span class="chip chip-test" title={strings.testQualityHint}>
-          {strings.testQuality}
-        </span>
-      )}
     </>
+  );
+}
+
+/** An honest label where the words come from a model that is only good for tests. */
+export function CaptionQuality({ line }: { line: CaptionLine }) {
+  const strings = useStrings();
+  if (line.quality !== 'test') return null;
+  return (
+    <span class="chip chip-test" title={strings.testQualityHint}>
+      {strings.testQuality}
+    </span>
   );
 }
 

@@ -1,7 +1,7 @@
 import type { CaptionLine } from '../../client';
 import { Avatar, Switch } from '../controls';
 import { useApp, useController, useStrings } from '../hooks';
-import { CaptionText } from '../tile';
+import { CaptionQuality, CaptionText } from '../tile';
 import { PanelFrame } from './panel';
 import { useStickToEnd } from './scroll';
 
@@ -65,6 +65,7 @@ function Line({ line }: { line: CaptionLine }) {
         <span class="line-name">{name}</span>
         <p class="line-text" lang={line.language}>
           <CaptionText line={line} />
+          <CaptionQuality line={line} />
         </p>
       </div>
     </li>

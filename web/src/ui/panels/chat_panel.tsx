@@ -38,7 +38,7 @@ function Message({ line, follows: isFollowing }: { line: ChatLine; follows: bool
   const strings = useStrings();
   const isOwn = useApp((state) => state.meeting.selfId === line.participant_id);
   const tag = useApp((state) => LANGUAGES[state.language].tag);
-  const time = new Date(line.sent_at).toLocaleTimeString(tag, { hour: '2-digit', minute: '2-digit' });
+  const time = new Date(line.sent_at).toLocaleTimeString(tag, { hour: 'numeric', minute: '2-digit' });
   return (
     <li class={`message ${isOwn ? 'message-own' : ''} ${isFollowing ? 'message-follows' : ''}`}>
       {!isFollowing && (
