@@ -112,8 +112,10 @@ class Supervisor:
     async def _run(self, child: Child) -> int:
         role = child.role
         arguments = [sys.executable, "-m", "candor.process", role.name, str(role.index), str(self._run_dir)]
+        # A process group of its own, so that Ctrl-C reaches only us; but our session: with the kernel's autogroups, nice values
+        # count only within one.
         process = await asyncio.create_subprocess_exec(
-            *arguments, stdin=asyncio.subprocess.PIPE, start_new_session=True
+            *arguments, stdin=asyncio.subprocess.PIPE, process_group=0
         )
         child.process = process
         log.info("child_started", child=role.label, pid=process.pid)
