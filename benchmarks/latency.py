@@ -55,13 +55,16 @@ async def measure(subscribers: int, seconds: float, runs: int, *, recording_s: i
     direct = DirectPair(GCM, recording)
     os.sched_setaffinity(0, {where.load})
     through: list[list[int]] = []
+    waited_ms = 0.0
     control: list[list[int]] = []
     try:
         await session.start()
         await session.grow(subscribers)
         for _ in range(runs):
             control.append(await direct.measure(seconds))
-            through.append(await _through(session, seconds))
+            latencies_ns, waited = await _through(session, seconds)
+            through.append(latencies_ns)
+            waited_ms += waited
     finally:
         direct.close()
         await session.close()
@@ -70,17 +73,19 @@ async def measure(subscribers: int, seconds: float, runs: int, *, recording_s: i
         "subscribers": subscribers,
         "sfu": _rounds(through),
         "control": _rounds(control),
+        "waited_fraction": waited_ms / (1000 * seconds * runs),
         "shared_core": where.server == where.load,
     }
 
 
-async def _through(session: Session, seconds: float) -> list[int]:
+async def _through(session: Session, seconds: float) -> tuple[list[int], float]:
+    """(latencies in ns, for how many ms the worker had to wait for its core)."""
     await session.play()
     await asyncio.sleep(WARM_UP_S)
-    await session.measure(seconds)
+    measured = await session.measure(seconds)
     latencies_ns = [latency for sink in session.sinks for latency in sink.latencies_ns]
     await session.pause()
-    return latencies_ns
+    return latencies_ns, measured.waited_ms
 
 
 def _rounds(rounds: list[list[int]]) -> dict[str, Any]:
@@ -113,6 +118,7 @@ def main() -> int:
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=1) + "\n")
     _print(report)
+    print(f"the worker waited for its core {report['waited_fraction']:.0%} of the time (others use this machine)")
     print(f"audio with {arguments.subscribers} subscribers; goal p50 < {P50_TARGET_MS:g} ms; report: {REPORT}")
     return 0
 

@@ -1,4 +1,9 @@
-"""The yardstick: datagrams of the same sizes through bare `sendto`, nothing else, on the server's core."""
+"""The yardstick: datagrams of the same sizes through bare `sendto`, nothing else, on the server's core.
+
+Two ways. *Flood*: as fast as it goes, everything in the caches, which is the limit of a core. *Paced*: at the times at which the
+publisher sends, each datagram to all sinks at once, as the server has to; then the caches are as cold as the server finds them.
+Only the loop of calls is counted, not the waking up.
+"""
 
 import asyncio
 import multiprocessing
@@ -13,16 +18,20 @@ from benchmarks.load.processes import started_on
 
 VIDEO_OVERHEAD_BYTES, AUDIO_OVERHEAD_BYTES = 24 + 16, 28 + 16
 """RTP header with the extensions that the worker writes, and the tag of AES-128-GCM."""
-PACKETS_PER_SINK = 96
+FLOOD_PER_SINK = 96
 """Sent at once to each sink; more could overflow a receive buffer of the kernel's default size."""
 DRAIN_TIMEOUT_S = 10.0
 
+Address = tuple[str, int]
+Schedule = list[tuple[int, int]]
+"""(time in ns from the start, size in bytes) of each datagram."""
 
-class BareCost(NamedTuple):
-    """CPU of a number of calls."""
 
-    packets: int
-    cpu_us: float
+class _Order(NamedTuple):
+    """What the process shall do: send to `addresses`, paced for `paced_s`, or a flood if that is 0."""
+
+    addresses: list[Address]
+    paced_s: float
 
 
 class BareSender:
@@ -30,16 +39,16 @@ class BareSender:
 
     def __init__(self, core: int, recording: Recording) -> None:
         self._core = core
-        self._sizes = [
-            len(p.data) + (AUDIO_OVERHEAD_BYTES if p.kind == "audio" else VIDEO_OVERHEAD_BYTES)
+        schedule = [
+            (p.at_ns, len(p.data) + (AUDIO_OVERHEAD_BYTES if p.kind == "audio" else VIDEO_OVERHEAD_BYTES))
             for p in recording.payloads
         ]
-        self._ours, self._theirs = multiprocessing.get_context("spawn").Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_send, args=(self._theirs, self._sizes), daemon=True
-        )
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, schedule), daemon=True)
         self._sinks: list[socket.socket] = []
-        self._expected = 0
+        self._arrived = 0
+        self._expected: int | None = None
         self._drained = asyncio.Event()
 
     def start(self) -> None:
@@ -47,19 +56,32 @@ class BareSender:
         with started_on(self._core):
             self._process.start()
 
-    async def measure(self, sinks: int, packets: int) -> BareCost:
-        """Send about `packets` in all to `sinks` sinks. Raises TimeoutError if some never arrive."""
-        self._open(sinks)
-        done, cpu_us = 0, 0.0
+    async def flood_us(self, sinks: int, packets: int) -> float:
+        """CPU microseconds of a call, over at least `packets` of them. Raises TimeoutError if some never arrive."""
+        done, cpu_ns = 0, 0
         while done < packets:
-            self._expected = PACKETS_PER_SINK * sinks
-            self._drained.clear()
-            self._ours.send([sink.getsockname() for sink in self._sinks[:sinks]])
-            cpu_us += await asyncio.to_thread(self._ours.recv) / 1000
+            sent, spent_ns = await self._send(sinks, 0.0)
+            done += sent
+            cpu_ns += spent_ns
+        return cpu_ns / done / 1000
+
+    async def paced_us(self, sinks: int, seconds: float) -> float:
+        """CPU microseconds of a call, over `seconds` of the recording. Raises TimeoutError if some never arrive."""
+        sent, cpu_ns = await self._send(sinks, seconds)
+        return cpu_ns / sent / 1000
+
+    async def _send(self, sinks: int, paced_s: float) -> tuple[int, int]:
+        """(datagrams, CPU time in ns)."""
+        self._open(sinks)
+        self._arrived, self._expected = 0, None
+        self._drained.clear()
+        self._ours.send(_Order([sink.getsockname() for sink in self._sinks[:sinks]], paced_s))
+        sent, cpu_ns = await asyncio.to_thread(self._ours.recv)
+        self._expected = sent
+        if self._arrived < sent:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self._drained.wait()
-            done += PACKETS_PER_SINK * sinks
-        return BareCost(done, cpu_us)
+        return sent, cpu_ns
 
     def _open(self, sinks: int) -> None:
         loop = asyncio.get_running_loop()
@@ -75,8 +97,8 @@ class BareSender:
                 sock.recv_into(buffer)
             except BlockingIOError:
                 return
-            self._expected -= 1
-            if not self._expected:
+            self._arrived += 1
+            if self._arrived == self._expected:
                 self._drained.set()
 
     async def close(self) -> None:
@@ -91,18 +113,35 @@ class BareSender:
             await asyncio.to_thread(self._process.join, 10)
 
 
-def _send(pipe: Connection, sizes: list[int]) -> None:
-    """The process: for each list of addresses, `PACKETS_PER_SINK` datagrams to everyone; answers the CPU time in ns."""
+def _serve(pipe: Connection, schedule: Schedule) -> None:
+    """The process: orders in, (datagrams, CPU time in ns) out."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    datagrams = [bytes(size) for size in sizes]
-    position = 0
+    flood = [bytes(schedule[index % len(schedule)][1]) for index in range(FLOOD_PER_SINK)]
     while True:
-        addresses = pipe.recv()
-        chosen = [datagrams[(position + index) % len(datagrams)] for index in range(PACKETS_PER_SINK)]
-        position += PACKETS_PER_SINK
-        sendto = sock.sendto
-        before_ns = time.thread_time_ns()
-        for datagram in chosen:
-            for address in addresses:
-                sendto(datagram, address)
-        pipe.send(time.thread_time_ns() - before_ns)
+        order: _Order = pipe.recv()
+        if order.paced_s:
+            pipe.send(_paced(sock, order.addresses, schedule, order.paced_s))
+        else:
+            pipe.send((len(flood) * len(order.addresses), _burst(sock, order.addresses, flood)))
+
+
+def _paced(sock: socket.socket, addresses: list[Address], schedule: Schedule, seconds: float) -> tuple[int, int]:
+    sent = cpu_ns = 0
+    start_ns = time.monotonic_ns()
+    for at_ns, size in schedule:
+        if at_ns > seconds * 1e9:
+            break
+        time.sleep(max(0.0, (start_ns + at_ns - time.monotonic_ns()) / 1e9))
+        cpu_ns += _burst(sock, addresses, [bytes(size)])
+        sent += len(addresses)
+    return sent, cpu_ns
+
+
+def _burst(sock: socket.socket, addresses: list[Address], datagrams: list[bytes]) -> int:
+    """CPU time in ns of sending every datagram to every address."""
+    sendto = sock.sendto
+    before_ns = time.thread_time_ns()
+    for datagram in datagrams:
+        for address in addresses:
+            sendto(datagram, address)
+    return time.thread_time_ns() - before_ns

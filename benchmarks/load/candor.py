@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load.processes import cpu_ns, started_on
+from benchmarks.load.processes import Scheduled, scheduled, started_on
 from benchmarks.load.servers import MakeAnswer
 from sfu.channel import Channel, connect
 
@@ -97,10 +97,10 @@ class CandorServer:
         """The worker's own counters."""
         return dict(await self._request("stats"))
 
-    def cpu_ns(self) -> int:
+    def scheduled(self) -> Scheduled:
         """See `Server`."""
         assert self._process.pid is not None
-        return cpu_ns(self._process.pid)
+        return scheduled(self._process.pid)
 
     async def close(self) -> None:
         """See `Server`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.load.processes import cpu_ns, started_on
+from benchmarks.load.processes import Scheduled, scheduled, started_on
 from benchmarks.load.servers import MakeAnswer
 
 ROOM = 1234
@@ -156,10 +156,10 @@ class JanusServer:
 
     # --- its process
 
-    def cpu_ns(self) -> int:
+    def scheduled(self) -> Scheduled:
         """See `Server`."""
         assert self._process is not None
-        return cpu_ns(self._process.pid)
+        return scheduled(self._process.pid)
 
     async def close(self) -> None:
         """See `Server`."""

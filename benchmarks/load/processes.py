@@ -31,10 +31,21 @@ def started_on(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def cpu_ns(pid: int) -> int:
-    """CPU time of a process, user and system, over its living threads, to the nanosecond (Linux schedstat)."""
-    total = 0
+class Scheduled(NamedTuple):
+    """What the scheduler gave a process so far, over its living threads."""
+
+    cpu_ns: int
+    """User and system."""
+    waited_ns: int
+    """Ready to run, but something else had the core: how much others disturb a measurement."""
+
+
+def scheduled(pid: int) -> Scheduled:
+    """From Linux's schedstat, which counts in nanoseconds and not in ticks."""
+    cpu_ns = waited_ns = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread ended meanwhile
-            total += int((task / "schedstat").read_text().split()[0])
-    return total
+            ran, waited, _ = (task / "schedstat").read_text().split()
+            cpu_ns += int(ran)
+            waited_ns += int(waited)
+    return Scheduled(cpu_ns, waited_ns)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from benchmarks.load.processes import Scheduled
+
 MakeAnswer = Callable[[str], str]
 """From the server's offer to the client's answer; the client begins to connect meanwhile."""
 
@@ -21,8 +23,8 @@ class Server(Protocol):
     async def subscribe(self, index: int, make_answer: MakeAnswer) -> None:
         """Subscribe to everything of the publisher; the server offers, `make_answer` answers."""
 
-    def cpu_ns(self) -> int:
-        """CPU time of its process so far."""
+    def scheduled(self) -> Scheduled:
+        """What its process had of its core so far."""
 
     async def close(self) -> None:
         """Stop it; idempotent."""

@@ -35,6 +35,8 @@ class Measurement:
     """Not authentic, at the subscribers that decrypt."""
     cpu_us: float
     """Of the server's process."""
+    waited_ms: float
+    """How long that process was ready to run while others had its core."""
 
     @property
     def cpu_us_per_packet(self) -> float:
@@ -121,10 +123,10 @@ class Session:
         assert self._publisher is not None
         for sink in self.sinks:
             sink.reset()
-        cpu_ns, sent, start = self.server.cpu_ns(), self._publisher.sent, time.monotonic()
+        before, sent, start = self.server.scheduled(), self._publisher.sent, time.monotonic()
         await asyncio.sleep(seconds)
         elapsed = time.monotonic() - start
-        cpu_ns = self.server.cpu_ns() - cpu_ns
+        after = self.server.scheduled()
         return Measurement(
             seconds=elapsed,
             sent=self._publisher.sent - sent,
@@ -132,7 +134,8 @@ class Session:
             lost=sum(sink.lost for sink in self.sinks),
             repaired=sum(sink.repaired for sink in self.sinks),
             rejected=sum(sink.rejected for sink in self.sinks),
-            cpu_us=cpu_ns / 1000,
+            cpu_us=(after.cpu_ns - before.cpu_ns) / 1e3,
+            waited_ms=(after.waited_ns - before.waited_ns) / 1e6,
         )
 
     async def _send_feedback(self) -> None:
