@@ -23,12 +23,24 @@ log = structlog.get_logger()
 
 Role = Literal["path", "watch"]
 MESSAGES_PER_TURN = 64
+BITRATES_BPS = (32_000, 48_000, 64_000)
+"""For one voice: below 32 kb/s denoised speech would lose to the codec, above 64 kb/s nothing is gained."""
 
 
 class Tapped:
     """A track that hosts may hear."""
 
-    __slots__ = ("epoch", "handle", "loss_percent", "path", "processors", "producer", "room_id")
+    __slots__ = (
+        "bitrate_bps",
+        "epoch",
+        "handle",
+        "heard_bytes",
+        "loss_percent",
+        "path",
+        "processors",
+        "producer",
+        "room_id",
+    )
 
     def __init__(self, handle: int, room_id: str, producer: Producer) -> None:
         self.handle = handle
@@ -39,6 +51,21 @@ class Tapped:
         self.path: TrackPath | None = None
         self.loss_percent = 0
         """That of the worst subscriber, so that the path host's encoder adds enough redundancy for everybody."""
+        self.bitrate_bps = BITRATES_BPS[0]
+        """What the path host encodes at: the class that the publisher's own bitrate needs."""
+        self.heard_bytes = 0
+        """Payload since the last `refresh`."""
+
+    def refresh(self) -> bool:
+        """Once a second: look at losses and bitrate again; whether one changed. The bitrate only rises, since a pause is no
+        sign of a worse encoder."""
+        loss_percent = self.worst_loss_percent()
+        used_bps, self.heard_bytes = self.heard_bytes * 8, 0
+        bitrate_bps = next((step for step in BITRATES_BPS if step >= used_bps * 0.9), BITRATES_BPS[-1])
+        bitrate_bps = max(bitrate_bps, self.bitrate_bps)
+        changed = (loss_percent, bitrate_bps) != (self.loss_percent, self.bitrate_bps)
+        self.loss_percent, self.bitrate_bps = loss_percent, bitrate_bps
+        return changed
 
     def worst_loss_percent(self) -> int:
         """Of the subscribers now, at most 30: beyond that redundancy costs more quality than it saves."""
@@ -59,6 +86,7 @@ class Tapped:
             clock_hz=producer.media.clock_hz,
             processors=self.processors,
             epoch=self.epoch,
+            bitrate_bps=self.bitrate_bps,
             loss_percent=self.loss_percent,
         )
 
@@ -141,6 +169,7 @@ class TapServer:
         drops = self._plane.counters.drops
 
         def send(packet: AudioPacket, restart: bool) -> bool:
+            tapped.heard_bytes += len(packet.payload)
             if not self._post("path", _tap_packet(tapped, packet, packet.payload, packet.level, Sound.RAW, restart)):
                 return False
             asyncio.get_running_loop().call_later(DEADLINE_NS / 1e9, lambda: path.expire(time.monotonic_ns()))
@@ -175,12 +204,10 @@ class TapServer:
         if role == "watch" or tapped.path is not None:
             self._post(role, tapped.config())
 
-    def refresh_loss(self) -> None:
-        """Every second: tell the path host about subscribers' losses where they changed."""
+    def refresh(self) -> None:
+        """Every second: tell the path host about losses and bitrates that changed."""
         for tapped in self._tapped.values():
-            loss_percent = tapped.worst_loss_percent()
-            if tapped.path is not None and loss_percent != tapped.loss_percent:
-                tapped.loss_percent = loss_percent
+            if tapped.path is not None and tapped.refresh():
                 self._open_on("path", tapped)
 
     def _post(self, role: Role, frame: TapFrame) -> bool:

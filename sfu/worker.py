@@ -304,7 +304,7 @@ class Worker:
 
     def _report(self, now_ns: int) -> None:
         self._plane.send_reports(now_ns)
-        self._taps.refresh_loss()
+        self._taps.refresh()
 
     def _quality(self, now_ns: int) -> None:
         for router in list(self._routers.values()):
