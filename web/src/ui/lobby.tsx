@@ -104,8 +104,8 @@ function DeviceNotes() {
 
 function InsecureNote() {
   const strings = useStrings();
-  const hint = useApp((state) => state.config?.secure_hint ?? null);
-  if (hint === null) return <Note tone="warning" icon="lock" explanation={strings.insecure} />;
+  const hint = useApp((state) => state.config?.secure_hint ?? '');
+  if (hint === '') return <Note tone="warning" icon="lock" explanation={strings.insecure} />;
   return (
     <Note tone="warning" icon="lock" explanation={strings.insecure}>
       {hint.startsWith('https://') ? (
