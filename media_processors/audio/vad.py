@@ -42,6 +42,9 @@ class SileroVad:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # Also makes the thread that creates the session, the path host's packet loop, flush denormal numbers to zero: without it
+        # RNNoise takes six times as long on digital silence (1.0 against 0.18 ms per 20 ms packet).
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 3  # its warnings about unused initializers help nobody
         path = find_model()
         try:
