@@ -44,6 +44,7 @@ async def measure(
     subscribers: list[int], seconds: float, runs: int, *, against_janus: bool, recording_s: int = RECORDING_S
 ) -> dict[str, Any]:
     """The whole benchmark; the report as it is written to JSON."""
+    usable = os.sched_getaffinity(0)
     where = cores()
     recording = record(recording_s)
     sessions = _sessions(where, recording, against_janus=against_janus)
@@ -64,7 +65,7 @@ async def measure(
         for session in sessions.values():
             await session.close()
         await bare.close()
-        os.sched_setaffinity(0, set(where))
+        os.sched_setaffinity(0, usable)
     return {"seconds": seconds, "runs": runs, "shared_core": where.server == where.load, "rows": rows}
 
 

@@ -49,6 +49,7 @@ def summarize(latencies_ns: list[int]) -> Latency:
 
 async def measure(subscribers: int, seconds: float, runs: int, *, recording_s: int = RECORDING_S) -> dict[str, Any]:
     """The whole benchmark; the report as it is written to JSON."""
+    usable = os.sched_getaffinity(0)
     where = cores()
     recording = record(recording_s)
     session = Session(CandorServer(where.server), GCM, recording, stamped=True)
@@ -68,7 +69,7 @@ async def measure(subscribers: int, seconds: float, runs: int, *, recording_s: i
     finally:
         direct.close()
         await session.close()
-        os.sched_setaffinity(0, set(where))
+        os.sched_setaffinity(0, usable)
     return {
         "subscribers": subscribers,
         "sfu": _rounds(through),

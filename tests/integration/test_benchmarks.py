@@ -1,0 +1,51 @@
+"""The benchmarks run and count right. How long anything takes is not judged here."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import forward, latency
+from benchmarks.load.sdp import read
+
+
+@pytest.fixture(autouse=True)
+def same_cores() -> Iterator[None]:
+    """Benchmarks pin this process to a core; tests after them get theirs back."""
+    before = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, before)
+
+
+async def test_forward_counts_what_arrives() -> None:
+    report = await forward.measure([1, 2], 1.0, 1, against_janus=False, recording_s=2)
+    assert [row["subscribers"] for row in report["rows"]] == [1, 2]
+    for row in report["rows"]:
+        candor = row["candor"]
+        measured = candor["rounds"][0]
+        assert candor["lost"] == 0
+        assert candor["rejected"] == 0
+        assert measured["sent"] > 20
+        # A second of media; the packets under way at both edges may fall on either side.
+        assert abs(candor["forwarded"] - row["subscribers"] * measured["sent"]) <= 20 * row["subscribers"]
+        assert candor["cpu_us_per_packet"] > 0
+        assert row["bare_flood_us"] > 0
+        assert candor["ratio_to_flood"] == pytest.approx(candor["cpu_us_per_packet"] / row["bare_flood_us"])
+
+
+async def test_latency_reports_both_ways() -> None:
+    report = await latency.measure(2, 1.0, 1, recording_s=2)
+    for name in ("sfu", "control"):
+        figures = report[name]["all"]
+        assert figures["packets"] > 10
+        assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+
+
+def test_latency_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no stamped packet"):
+        latency.summarize([])
+
+
+def test_a_description_without_a_candidate_is_refused() -> None:
+    with pytest.raises(ValueError, match="candidate"):
+        read("a=ice-ufrag:abcd\r\na=ice-pwd:0123456789\r\na=fingerprint:sha-256 AA:BB\r\n")
