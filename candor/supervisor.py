@@ -114,9 +114,7 @@ class Supervisor:
         arguments = [sys.executable, "-m", "candor.process", role.name, str(role.index), str(self._run_dir)]
         # A process group of its own, so that Ctrl-C reaches only us; but our session: with the kernel's autogroups, nice values
         # count only within one.
-        process = await asyncio.create_subprocess_exec(
-            *arguments, stdin=asyncio.subprocess.PIPE, process_group=0
-        )
+        process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE, process_group=0)
         child.process = process
         log.info("child_started", child=role.label, pid=process.pid)
         if process.stdin is not None:

@@ -102,9 +102,7 @@ def test_a_layer_switch_is_seamless(rig: Rig) -> None:
     timestamps = [head.timestamp for head, _ in packets]
     assert all(0 <= (b - a) & 0xFFFFFFFF < 90_000 for a, b in itertools.pairwise(timestamps))
     descriptors = [vp8_format.parse(payload) for _, payload in packets]
-    assert all(
-        (b.picture_id - a.picture_id) & 0x7FFF in (0, 1) for a, b in itertools.pairwise(descriptors)
-    )
+    assert all((b.picture_id - a.picture_id) & 0x7FFF in (0, 1) for a, b in itertools.pairwise(descriptors))
     assert all((b.tl0 - a.tl0) & 0xFF in (0, 1) for a, b in itertools.pairwise(descriptors))
     assert consumer.current is producer.sources["f"]
     assert consumer.switches == 1
