@@ -46,6 +46,7 @@ models: $(VENV)/speech.stamp ## add Whisper captions: torch, transformers and wh
 	$(BIN)/candor models pull whisper-tiny $(if $(MIRROR),--mirror $(MIRROR))
 
 test: $(VENV)/dev.stamp web/dist/index.html ## all tests; those that need Debian packages say so
+	cd web && npm test --silent
 	$(BIN)/pytest
 
 check: $(VENV)/dev.stamp web/node_modules/.stamp ## linters, types, import rules, generated files
