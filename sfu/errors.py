@@ -40,6 +40,7 @@ class DropReason(StrEnum):
     MALFORMED_STUN = "malformed_stun"
     MALFORMED_RTP = "malformed_rtp"
     MALFORMED_RTCP = "malformed_rtcp"
+    OVERSIZED = "oversized"
     NOT_READY = "not_ready"
     DTLS_QUEUE_FULL = "dtls_queue_full"
     SRTP_REJECTED = "srtp_rejected"

@@ -16,7 +16,6 @@ Private parts, each with its reason, pinned by exact versions and by tests/contr
 import asyncio
 import contextlib
 import secrets
-from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
@@ -183,7 +182,6 @@ class Peer:
         self.mux = mux
         self.announced = announced
         self.state = PeerState.NEW
-        self.drops: Counter[DropReason] = Counter()
         self.remote_address: Address | None = None
         self.outbound: OutboundSrtp | None = None
         self.srtp_profile = ""
@@ -304,12 +302,12 @@ class Peer:
     def media_received(self, size: int) -> None:
         """Decrypt in the receive buffer and hand on. Never raises."""
         if self._inbound is None:
-            self.drops[DropReason.NOT_READY] += 1
+            self.mux.drops[DropReason.NOT_READY] += 1
             return
         rtcp = 192 <= self._receive.view[1] <= 223
         packet = self._inbound.unprotect(self._receive, size, rtcp)
         if packet is None:
-            self.drops[DropReason.SRTP_REJECTED] += 1
+            self.mux.drops[DropReason.SRTP_REJECTED] += 1
         elif rtcp:
             self._sink.rtcp_received(self, packet)
         else:
@@ -320,7 +318,7 @@ class Peer:
         try:
             self._records.put_nowait(data)
         except asyncio.QueueFull:
-            self.drops[DropReason.DTLS_QUEUE_FULL] += 1
+            self.mux.drops[DropReason.DTLS_QUEUE_FULL] += 1
 
     # --- packets out
 
@@ -330,7 +328,7 @@ class Peer:
             return
         protected = self.outbound.protect_rtcp(self._send_buffer, packet)
         if protected is None:
-            self.drops[DropReason.PROTECT_REFUSED] += 1
+            self.mux.drops[DropReason.PROTECT_REFUSED] += 1
         else:
             self.mux.send(protected, self.remote_address)
 

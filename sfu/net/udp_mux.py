@@ -18,6 +18,8 @@ from sfu.net.stun import username
 Address = tuple[str, int]
 DATAGRAM_MAX_BYTES = 2048
 """What is longer is cut off, and then does not authenticate."""
+MEDIA_MAX_BYTES = 1472
+"""What Ethernet carries in one piece. With our header it stays below the 1500 at which aiortc clients lose the connection."""
 RECEIVE_BUFFER_BYTES = 4 << 20
 READS_PER_TURN = 128
 """Datagrams read before the event loop gets a turn for its other work."""
@@ -133,6 +135,8 @@ class UdpMux:
                 peer = peers.get(address)
                 if peer is None:
                     self.drops[DropReason.UNKNOWN_ADDRESS] += 1
+                elif size > MEDIA_MAX_BYTES:
+                    self.drops[DropReason.OVERSIZED] += 1
                 else:
                     peer.media_received(size)
             else:
