@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import socketio
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from signaling.errors import MessageError, RoomError, SignalingError, from_validation
@@ -35,6 +36,11 @@ UNREAD_MAX = 1024
 FAREWELL_S = 1.0
 PING_INTERVAL_S = 10
 PING_TIMEOUT_S = 10
+CLIENT_PACKETS = frozenset(
+    (socketio.packet.CONNECT, socketio.packet.DISCONNECT, socketio.packet.EVENT, socketio.packet.ACK)
+)
+RESERVED_EVENTS = frozenset((*socketio.AsyncServer.reserved_events, "*"))
+SOCKET_PATH = "/socket.io/"
 NAMES = {model: name for name, model in EVENTS.items()}
 
 log = structlog.get_logger()
@@ -59,15 +65,37 @@ class TextPacket(socketio.packet.Packet):  # type: ignore[misc]  # python-socket
     uses_binary_events = False
 
     def decode(self, encoded_packet: str) -> int:
-        """Raises ValueError for anything but text packets whose events have a name that the library does not use."""
-        attachments = int(super().decode(encoded_packet) or 0)
-        if attachments or self.packet_type in (socketio.packet.BINARY_EVENT, socketio.packet.BINARY_ACK):
-            raise ValueError("packet: binary")
+        """Raises ValueError for all that a client does not send, and for event names that mean something to the library."""
+        try:
+            attachments = int(super().decode(encoded_packet) or 0)
+        except RecursionError:
+            raise ValueError("packet: nested too deeply") from None
+        if attachments or self.packet_type not in CLIENT_PACKETS:
+            raise ValueError("packet: type")
         if self.packet_type == socketio.packet.EVENT:
             name = self.data[0] if isinstance(self.data, list) and self.data else None
-            if not isinstance(name, str) or name in socketio.AsyncServer.reserved_events:
+            if not isinstance(name, str) or name in RESERVED_EVENTS:
                 raise ValueError("packet: event name")
         return attachments
+
+
+class PacketOrGoodbye(TextPacket):
+    """What cannot be read counts as the client's disconnection: the library would log it, and it may be personal."""
+
+    def __init__(self, *arguments: Any, encoded_packet: str | bytes | None = None, **options: Any) -> None:
+        if encoded_packet is not None and not encoded_packet:
+            encoded_packet = "?"  # the library takes an empty packet for one that is to be sent
+        super().__init__(*arguments, encoded_packet=encoded_packet, **options)
+
+    def decode(self, encoded_packet: str) -> int:
+        """Never raises."""
+        try:
+            return super().decode(encoded_packet)
+        except ValueError:
+            log.info("packet_malformed")
+            self.packet_type = socketio.packet.DISCONNECT
+            self.namespace = self.data = self.id = None
+            return 0
 
 
 class Connection:
@@ -140,7 +168,7 @@ class Gateway:
         self._finishing: set[asyncio.Task[None]] = set()
         self._sio = socketio.AsyncServer(
             async_mode="aiohttp",
-            serializer=TextPacket,
+            serializer=PacketOrGoodbye,
             transports=["websocket"],
             max_http_buffer_size=settings.max_message_bytes,
             cors_allowed_origins=self._origin_allowed,
@@ -154,6 +182,7 @@ class Gateway:
 
     def attach(self, app: web.Application) -> None:
         """Serve `/socket.io/` in `app`."""
+        app.middlewares.append(_hang_up_on_nonsense)
         self._sio.attach(app)
 
     async def close(self) -> None:
@@ -300,6 +329,20 @@ class Gateway:
             connection.cut("client_does_not_read")
         if connection.pending >= PENDING_MAX:
             raise MessageError(ErrorCode.RATE_LIMITED, f"more than {PENDING_MAX} requests are waiting")
+
+
+@web.middleware
+async def _hang_up_on_nonsense(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A frame that is not even Engine.IO raises out of the library's loop; it costs its sender the connection."""
+    try:
+        return await handler(request)
+    except ValueError:
+        if not request.path.startswith(SOCKET_PATH):
+            raise
+        log.info("frame_malformed")
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=400)
 
 
 def parse(event: str, arguments: tuple[Any, ...]) -> Message:
