@@ -17,6 +17,7 @@ from benchmarks.load.servers import MakeAnswer
 ROOM = 1234
 START_TIMEOUT_S = 20.0
 REPLY_TIMEOUT_S = 20.0
+JOIN_ATTEMPTS, JOIN_RETRY_S = 20, 0.1
 
 _MAIN = """general: {{
   configs_folder = "{folder}"
@@ -150,9 +151,18 @@ class JanusServer:
         """See `Server`."""
         handle = await self._attach()
         join = {"request": "join", "ptype": "subscriber", "room": ROOM, "streams": [{"feed": self._feed}]}
-        joined = await self._request(janus="message", handle_id=handle, body=join)
+        joined = await self._joined(handle, join)
         jsep = {"type": "answer", "sdp": make_answer(joined["jsep"]["sdp"])}
         await self._request(janus="message", handle_id=handle, body={"request": "start"}, jsep=jsep)
+
+    async def _joined(self, handle: int, join: dict[str, Any]) -> dict[str, Any]:
+        """The publisher is in the room only once Janus has seen its DTLS come up, a moment after we have."""
+        for _ in range(JOIN_ATTEMPTS):
+            try:
+                return await self._request(janus="message", handle_id=handle, body=join)
+            except ConnectionError:
+                await asyncio.sleep(JOIN_RETRY_S)
+        return await self._request(janus="message", handle_id=handle, body=join)
 
     # --- its process
 
