@@ -31,7 +31,7 @@ def portrait(person: int, sway: float = 0.0) -> Picture:
     cv2.rectangle(picture, (500, 120), (640, 128), tuple(max(0, c - 40) for c in shade), -1)
     for place, height in ((520, 48), (538, 60), (556, 40), (576, 54)):
         cv2.rectangle(picture, (place, 120 - height), (place + 12, 119), clothes, -1)
-    picture = cv2.GaussianBlur(picture, (0, 0), 5)
+    picture = cv2.GaussianBlur(picture, (0, 0), 5).astype(np.uint8)
     x = WIDTH // 2 + round(10 * sway)
     draw = {"thickness": -1, "lineType": cv2.LINE_AA}
     cv2.ellipse(picture, (x, 176), (72, 88), 0, 0, 360, hair, **draw)
