@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from playwright.async_api import Page, expect
 
 from bots import AudioSource, MeetingBot, PcmSource, RawRtp
 from candor.measure import unwrap
-from candor.serve import Node, node
+from candor.node import Node, node
 from candor.settings import load
 from candor.speech import load_script
 from tests.e2e.pictures import film
@@ -94,8 +95,10 @@ class Ear:
         )
 
     def missing(self, track_id: str) -> list[int]:
-        """Lengths of the runs of audio packets that never came between the first and the last; 20 ms each."""
+        """Lengths of the runs of packets that never came between the first and the last. Repairs (RTX) do not count as coming."""
         packets = self.packets.get(track_id, [])
+        stream = Counter(packet.ssrc for packet in packets).most_common(1)
+        packets = [packet for packet in packets if packet.ssrc == stream[0][0]]
         numbers = np.unique(unwrap([packet.sequence_number for packet in packets], 16))
         return [int(step) - 1 for step in np.diff(numbers) if step > 1]
 
@@ -134,14 +137,20 @@ CAMERA_HZ = 8
 Figures = dict[str, Any]
 
 
-def write_camera(path: Path) -> None:
-    """What the fake cameras see, as YUV4MPEG2 (4:2:0): small and slow, for two browsers have to live on two cores."""
+def write_camera(path: Path, noise: float = 0.0) -> None:
+    """What the fake cameras see, as YUV4MPEG2 (4:2:0): small and slow, for two browsers have to live on two cores.
+
+    `noise` is its standard deviation, of 255: with some an encoder needs all the bits that it may use.
+    """
     width, height = CAMERA_SIZE
+    chance = np.random.default_rng(1)
     with path.open("wb") as file:
         file.write(f"YUV4MPEG2 W{width} H{height} F{CAMERA_HZ}:1 Ip A1:1 C420jpeg\n".encode())
         for picture in film(person=1):
+            planes = cv2.cvtColor(cv2.resize(picture, CAMERA_SIZE), cv2.COLOR_BGR2YUV_I420).astype(np.float32)
+            planes[:height] += chance.normal(0, noise, (height, width)) if noise else 0
             file.write(b"FRAME\n")
-            file.write(cv2.cvtColor(cv2.resize(picture, CAMERA_SIZE), cv2.COLOR_BGR2YUV_I420).tobytes())
+            file.write(np.clip(planes, 0, 255).astype(np.uint8).tobytes())
 
 
 async def enter(page: Page, url: str, name: str) -> None:

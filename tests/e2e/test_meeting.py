@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from bots import MeetingBot, PatternSource
-from candor.serve import Node
+from candor.node import Node
 from signaling import auth
 from signaling.protocol import messages as wire
 from signaling.protocol.codes import CloseReason

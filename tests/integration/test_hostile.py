@@ -21,7 +21,7 @@ from pylibsrtp._binding import ffi
 
 from bots import BotState, MeetingBot, PatternSource
 from bots.client import SignalingClient
-from candor.serve import Node
+from candor.node import Node
 from sfu.errors import DropReason
 from sfu.net.srtp import PROTECT, OutboundSrtp, PacketBuffer
 from sfu.net.udp_mux import MEDIA_MAX_BYTES

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from bots import BotState, MeetingBot, PatternSource
 from bots.publication import AudioPublication
-from candor.serve import Node, node
+from candor.node import Node, node
 from candor.settings import load
 from tests.e2e.meeting_kit import Ear, next_caption, speech
 from tests.until import until
