@@ -8,8 +8,10 @@ from typing import Any
 
 import candor.logs
 from bots import cli as bot_cli
-from candor.settings import ConfigurationError, Settings, dump, load
+from candor.settings import ConfigurationError, Settings, load, shown
 from models import cli as models_cli
+
+DEMO_MIN_S = 30.0
 
 
 def main() -> int:
@@ -69,11 +71,19 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _add_demo(commands: Any) -> None:
     demo = commands.add_parser("demo", help="bots hold a meeting; measure it; exit 0 only if the main job worked")
-    demo.add_argument("--seconds", type=float, default=40.0, help="how long they talk (default %(default)s)")
+    demo.add_argument("--seconds", type=_demo_seconds, default=40.0, help="how long they talk (default %(default)s)")
     demo.add_argument(
         "--out", type=Path, default=Path("build/demo"), help="where the report goes (default %(default)s)"
     )
     demo.set_defaults(run=_demo)
+
+
+def _demo_seconds(text: str) -> float:
+    """Long enough for both passages and a line of each speaker."""
+    seconds = float(text)
+    if seconds < DEMO_MIN_S:
+        raise argparse.ArgumentTypeError(f"at least {DEMO_MIN_S:g}, or there is nothing to measure")
+    return seconds
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -123,9 +133,8 @@ def _add_config(commands: Any) -> None:
 def _config(arguments: argparse.Namespace) -> int:
     settings: Settings = load(arguments.config)
     if arguments.action == "show":
-        print(settings.model_dump_json(indent=2))
+        print(shown(settings))
     else:
-        dump(settings)
         print("The configuration is fine.")
     return 0
 

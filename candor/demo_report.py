@@ -279,8 +279,11 @@ def _failed_captions(report: DemoReport, clean_group: str) -> list[str]:
         for line in report.captions
         if not line.right
     ]
-    for text in report.texts:
-        if text.group == clean_group and text.wer > MAX_CLEAN_WER:
+    clean = [text for text in report.texts if text.group == clean_group]
+    if not clean:
+        failed.append(f"captions: {clean_group} said nothing that could be checked")
+    for text in clean:
+        if text.wer > MAX_CLEAN_WER:
             failed.append(f"captions: word error rate of {text.group} is {text.wer:.2f}, above {MAX_CLEAN_WER:g}")
     return failed
 

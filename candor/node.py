@@ -15,7 +15,7 @@ from candor import lan
 from candor.settings import ConfigurationError, Settings
 from candor.supervisor import Supervisor, worker_count
 from sfu.channel import ChannelError, connect
-from signaling.settings import prepared
+from signaling.settings import LOOPBACK_HOST, prepared
 
 START_TIMEOUT_S = 60.0
 HOSTS_TIMEOUT_S = 15.0
@@ -35,7 +35,8 @@ class Node:
     def url(self) -> str:
         """Where this computer reaches it."""
         signaling = self.settings.signaling
-        return f"{signaling.scheme}://127.0.0.1:{signaling.port}"
+        host = LOOPBACK_HOST if signaling.host == lan.ANY_ADDRESS else signaling.host
+        return f"{signaling.scheme}://{host}:{signaling.port}"
 
     async def ready(self) -> None:
         """Wait until joins succeed. Raises ConfigurationError if that takes too long."""

@@ -28,9 +28,9 @@ async def serve(settings: Settings) -> int:
     async with node(settings) as running:
         _say_where(running)
         room = running.settings.signaling.demo_room
-        talking = (
-            asyncio.create_task(talk(running.url, room, _token(running.settings, room, host=False))) if room else None
-        )
+        talking = None
+        if room:
+            talking = asyncio.create_task(talk(running.url, room, lambda: _token(running.settings, room, host=False)))
         await stop.wait()
         if talking is not None:
             talking.cancel()

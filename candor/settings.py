@@ -81,12 +81,23 @@ def load(path: Path | None = None, arguments: Mapping[str, Any] | None = None) -
         raise ConfigurationError(str(error)) from error
 
 
-def dump(settings: Settings) -> str:
-    """Settings as one line of JSON, secrets in clear: only for a pipe between our own processes."""
+def dump(settings: Settings, *, secrets: bool) -> str:
+    """Settings as one line of JSON for the pipe to a child; `secrets` in clear only for the one that needs them, signaling."""
     data = settings.model_dump(mode="json")
-    if settings.signaling.secret is not None:
+    if not secrets:
+        data["signaling"] |= {"secret": None, "ice_servers": []}
+    elif settings.signaling.secret is not None:
         data["signaling"]["secret"] = settings.signaling.secret.get_secret_value()
     return json.dumps(data)
+
+
+def shown(settings: Settings) -> str:
+    """Settings as readable JSON without secrets."""
+    data = settings.model_dump(mode="json")
+    for server in data["signaling"]["ice_servers"]:
+        if server["credential"]:
+            server["credential"] = "**********"
+    return json.dumps(data, indent=2)
 
 
 def restore(line: bytes) -> Settings:

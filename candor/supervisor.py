@@ -1,8 +1,8 @@
 """Starts the processes of one node and keeps them running: signaling, media workers, path host, watch host, model engine.
 
-A child that dies is started again, at once the first time, then with a growing delay. Settings (with their secrets) go to a
-child through its standard input, never through its arguments or environment; when that pipe closes, because the supervisor is
-gone, the child ends itself.
+A child that dies is started again, at once the first time, then with a growing delay. Settings go to a child through its
+standard input, never through its arguments or environment, and secrets only to signaling; when that pipe closes, because the
+supervisor is gone, the child ends itself.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from candor.settings import Settings, dump
+from candor.settings import PREFIX, Settings, dump
 
 log = structlog.get_logger()
 
@@ -114,11 +114,18 @@ class Supervisor:
         arguments = [sys.executable, "-m", "candor.process", role.name, str(role.index), str(self._run_dir)]
         # A process group of its own, so that Ctrl-C reaches only us; but our session: with the kernel's autogroups, nice values
         # count only within one.
-        process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE, process_group=0)
+        process = await asyncio.create_subprocess_exec(
+            *arguments, stdin=asyncio.subprocess.PIPE, process_group=0, env=_environment()
+        )
         child.process = process
         log.info("child_started", child=role.label, pid=process.pid)
         if process.stdin is not None:
             with contextlib.suppress(ConnectionError):
-                process.stdin.write(dump(self._settings).encode() + b"\n")
+                process.stdin.write(dump(self._settings, secrets=role.name == "signaling").encode() + b"\n")
                 await process.stdin.drain()
         return await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the settings, whose secrets not every child may have; they come through the pipe."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

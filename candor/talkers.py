@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +19,12 @@ BETWEEN_ROUNDS_S = 4.0
 RETRY_S = 3.0
 
 
-async def talk(url: str, room: str, token: str | None) -> None:
-    """Talk until cancelled; if the connection is lost for good, come back."""
+async def talk(url: str, room: str, token: Callable[[], str | None]) -> None:
+    """Talk until cancelled; if the connection is lost for good, come back, with a fresh token."""
     script = await load_script()
     while True:
         try:
-            await _converse(url, room, token, script.turns)
+            await _converse(url, room, token(), script.turns)
         except (BotError, OSError) as error:
             log.warning("talkers_lost", error=type(error).__name__)
         await asyncio.sleep(RETRY_S)
