@@ -6,6 +6,8 @@ _HYBRID = (480, 960)
 _CELT = (120, 240, 480, 960)
 _FRAME_SAMPLES = _SILK * 3 + _HYBRID * 2 + _CELT * 4
 _FIRST_CELT = 16
+_FULLBAND_CELT = 28
+_SILENT_FRAME = b"\xff\xfe"
 _LONGEST = 5760  # 120 ms at 48 kHz, requirement R5
 _SILK_FRAME = 960  # 20 ms at 48 kHz
 
@@ -47,6 +49,17 @@ def has_fec(payload: bytes) -> bool:
     mid = flags >> (7 - activity_flags) & 1
     side = flags >> (6 - 2 * activity_flags) & 1 if is_stereo(payload) else 0
     return bool(mid | side)
+
+
+def silence(samples: int) -> bytes:
+    """A packet of digital silence of 2.5 to 120 ms, a multiple of 120 `samples` at 48 kHz.
+
+    It is CELT only (RFC 6716 section 4.3, "silence"), so a decoder that hears SILK or hybrid packets before and after it starts
+    both layers anew (section 4.5.2): nothing of the sound before it reaches into the sound after it.
+    """
+    index = max(index for index, size in enumerate(_CELT) if samples % size == 0)
+    count = samples // _CELT[index]
+    return bytes((_FULLBAND_CELT + index << 3 | 3, count)) + _SILENT_FRAME * count
 
 
 def _first_byte(payload: bytes) -> int:

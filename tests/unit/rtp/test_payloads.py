@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from media_processors.codec import OpusDecoder
 from sfu.rtp import av1, h264, opus, vp9
 from tests.unit.rtp.fuzz import fuzzed, hostile, parses_or_names_a_field
 
@@ -109,6 +110,16 @@ def test_opus_duration_by_configuration_and_code(config: int) -> None:
         for count in (0, most + 1, 63):
             with pytest.raises(ValueError, match="frame count"):
                 opus.duration_samples(bytes([toc(config, code=3), count]), rate)
+
+
+@pytest.mark.parametrize("samples", [120, 240, 480, 960, 1_440, 1_920, 2_880, 5_760])
+def test_opus_silence_is_silent_for_as_long_as_it_should_be(samples: int) -> None:
+    payload = opus.silence(samples)
+    assert opus.duration_samples(payload) == samples
+    assert not opus.has_fec(payload)
+    decoded = OpusDecoder().decode(payload)
+    assert decoded.shape == (samples,)
+    assert abs(decoded).max() < 1e-9
 
 
 def test_opus_flags() -> None:

@@ -1,13 +1,25 @@
 """The in-path state machine under every order of arrival, answer, loss, death and return."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfu.errors import DropReason
-from sfu.path import DEADLINE_NS, HELD_MAX, HITS_TO_RETURN, AudioPacket, PathMode, TrackPath
+from sfu.path import (
+    DEADLINE_NS,
+    HELD_MAX,
+    HITS_TO_RETURN,
+    PATIENCE_PACKETS,
+    QUIET_RUN_PACKETS,
+    AudioPacket,
+    PathMode,
+    TrackPath,
+)
+from sfu.rtp import opus
 
 MS = 1_000_000
 SPEECH, QUIET = 25, 90
+RAW = b"\x78raw"  # 20 ms of hybrid Opus, by its first byte
 
 
 class Rig:
@@ -30,11 +42,12 @@ class Rig:
         return self.taking
 
     def _release(self, packet: AudioPacket, payload: bytes, level: int, processed: bool) -> None:
-        assert payload == (b"processed" if processed else b"raw")
+        seam = bool(self.released) and self.released[-1][1] and not processed
+        assert payload == (b"processed" if processed else opus.silence(960) if seam else RAW)
         self.released.append((packet.seq_ext, processed))
 
     def submit(self, seq: int, level: int = SPEECH) -> None:
-        self.path.submit(AudioPacket(seq, 0, seq * 960, level, self.now_ns, b"raw"), self.now_ns)
+        self.path.submit(AudioPacket(seq, 0, seq * 960, level, self.now_ns, RAW), self.now_ns)
 
     def answer(self, seq: int) -> None:
         self.path.result(seq & 0xFFFF, b"processed", 30, False, self.now_ns)
@@ -130,6 +143,30 @@ def test_a_death_releases_what_is_held_raw_and_in_order() -> None:
     assert rig.drops == []
 
 
+@pytest.mark.parametrize(
+    ("sent", "released"),
+    [
+        ([b"\x58 of 60 ms", RAW], [opus.silence(2_880), RAW]),
+        ([b"", RAW], [b"", RAW]),  # not Opus
+    ],
+)
+def test_after_a_death_the_first_raw_packet_is_silence_of_its_length(sent: list[bytes], released: list[bytes]) -> None:
+    heard: list[bytes] = []
+    path = TrackPath(
+        lambda packet, restart: True,
+        lambda packet, payload, level, processed: heard.append(payload),
+        lambda reason: None,
+        lambda mode, reason: None,
+    )
+    path.attach()
+    path.submit(AudioPacket(0, 0, 0, SPEECH, 0, RAW), 0)
+    path.result(0, b"processed", 30, False, 0)
+    path.detach("gone")
+    for payload in sent:
+        path.submit(AudioPacket(1 + len(heard), 0, 0, SPEECH, 0, payload), 0)
+    assert heard[1:] == released
+
+
 def test_it_returns_only_in_a_pause_and_restarts_the_encoder() -> None:
     rig = Rig()
     rig.path.attach()
@@ -150,6 +187,20 @@ def test_it_returns_only_in_a_pause_and_restarts_the_encoder() -> None:
     assert rig.path.mode is PathMode.PROCESSED
     assert [restart for _, restart in rig.given].count(True) == 1
     assert rig.released[-1] == (seq - 1, True)
+
+
+def test_it_returns_in_the_end_to_somebody_who_never_pauses() -> None:
+    rig = Rig()
+    rig.path.attach()
+    rig.exchange(0, level=127)
+    rig.path.detach("gone")
+    rig.path.attach()
+    seq = 1
+    while rig.path.mode is PathMode.BYPASS and seq < 1000:
+        rig.exchange(seq, level=127 if seq % 50 == 0 else 0)  # one quiet packet is no pause
+        seq += 1
+    latest = HITS_TO_RETURN + PATIENCE_PACKETS + QUIET_RUN_PACKETS
+    assert latest - 10 <= seq <= latest + 1
 
 
 def test_steady_noise_has_pauses_too() -> None:
