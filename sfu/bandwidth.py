@@ -75,6 +75,7 @@ class DownlinkEstimate:
         self._rembs: dict[tuple[int, ...], tuple[int, int]] = {}  # by SSRCs: (bitrate, when)
         self._remb_ns: int | None = None  # when the latest were judged
         self._remb_sent_bytes = 0
+        self._remb_video_bytes = 0
         self._reported_loss = (0.0, -STALE_NS)
 
     def sent(self, seq: int, now_ns: int, size_bytes: int) -> None:
@@ -210,9 +211,10 @@ class DownlinkEstimate:
 
     # --- REMB and receiver reports
 
-    def remb(self, bitrate_bps: int, now_ns: int, ssrcs: Sequence[int] = ()) -> None:
+    def remb(self, bitrate_bps: int, now_ns: int, ssrcs: Sequence[int] = (), video_bytes: int | None = None) -> None:
         """A receiver's own estimate for these SSRCs together; it does not count where transport-wide feedback comes.
 
+        `video_bytes`: all video sent so far, of which alone aiortc's estimates speak; None: there is nothing else.
         aiortc estimates every video by itself, so what counts is the sum. Receivers cap an estimate at 1.5 times of what they get:
         above the rate sent it says "no trouble", not "no more". Key frames make the rate jump, so trouble is twice in a row.
         """
@@ -223,14 +225,17 @@ class DownlinkEstimate:
             self._rembs[tuple(ssrcs)] = (bitrate_bps, now_ns)
         if self._remb_ns is None or self._estimate_bps is None or now_ns - self._remb_ns >= STALE_NS:
             self._begin(now_ns, bitrate_bps)
-            self._next_remb(now_ns)
+            self._next_remb(now_ns, video_bytes)
         elif now_ns - self._remb_ns >= REMB_NS:
-            self._judge_rembs(now_ns, now_ns - self._remb_ns)
+            self._judge_rembs(now_ns, now_ns - self._remb_ns, video_bytes)
 
-    def _judge_rembs(self, now_ns: int, elapsed_ns: int) -> None:
-        sent_bps = (self._sent_bytes - self._remb_sent_bytes) * 8e9 / elapsed_ns
-        received_bps = sum(bitrate_bps for bitrate_bps, _ in self._rembs.values())
-        self._next_remb(now_ns)
+    def _judge_rembs(self, now_ns: int, elapsed_ns: int, video_bytes: int | None) -> None:
+        sent_bytes = self._sent_bytes - self._remb_sent_bytes
+        video = sent_bytes if video_bytes is None else max(0, min(sent_bytes, video_bytes - self._remb_video_bytes))
+        sent_bps = sent_bytes * 8e9 / elapsed_ns
+        other_bps = (sent_bytes - video) * 8e9 / elapsed_ns  # nobody says anything about it, so it arrives
+        received_bps = sum(bitrate_bps for bitrate_bps, _ in self._rembs.values()) + other_bps
+        self._next_remb(now_ns, video_bytes)
         was_queued = self._queued
         self._queued = received_bps < sent_bps
         if self._queued and was_queued:
@@ -239,9 +244,10 @@ class DownlinkEstimate:
             self._grow(now_ns, sent_bps)
         self._grown_ns = now_ns
 
-    def _next_remb(self, now_ns: int) -> None:
+    def _next_remb(self, now_ns: int, video_bytes: int | None) -> None:
         self._remb_ns = now_ns
         self._remb_sent_bytes = self._sent_bytes
+        self._remb_video_bytes = video_bytes or 0
 
     def reported_loss(self, fraction: float, now_ns: int) -> None:
         """Fraction lost of a receiver report (RFC 3550 section 6.4.1), 0 to 1. The worst stream of a second counts."""

@@ -58,7 +58,8 @@ class LayerControl:
 
     def remb(self, bitrate_bps: int, ssrcs: list[int], now_ns: int) -> None:
         """See `DownlinkObserver`."""
-        self.estimate.remb(bitrate_bps, now_ns, ssrcs)
+        video_bytes = sum(consumer.octets for consumer in self._selectors)
+        self.estimate.remb(bitrate_bps, now_ns, ssrcs, video_bytes)
 
     def loss(self, fraction: float, rtt_ms: float | None, now_ns: int) -> None:
         """See `DownlinkObserver`."""

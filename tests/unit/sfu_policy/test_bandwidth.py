@@ -300,3 +300,16 @@ def test_whatever_a_subscriber_reports_the_estimate_stays_within_bounds(
         bps = estimate.estimate_bps(now_ns)
         assert bps is None or MIN_BPS <= bps <= MAX_BPS
         assert 0.0 <= estimate.loss(now_ns) <= 1.0
+
+
+def test_sound_is_no_part_of_what_an_estimate_of_video_may_not_reach() -> None:
+    estimate = DownlinkEstimate()
+    now_ns, video_bytes = 0, 0
+    for _ in range(30):
+        now_ns += 1_000_000_000
+        video_bytes += 5_000
+        estimate.sent(0, now_ns, 5_000 + 25_000)  # 40 kb/s of video, 200 kb/s of sound
+        estimate.remb(60_000, now_ns, (1,), video_bytes)
+    bps = estimate.estimate_bps(now_ns)
+    assert bps is not None
+    assert bps >= START_BPS
