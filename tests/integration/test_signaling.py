@@ -441,14 +441,18 @@ async def test_malformed_payloads_of_every_request_are_refused_over_the_wire(tmp
         await ada.result("chat", {"text": "still here"})
 
 
-async def test_binary_and_reserved_packets_are_refused_and_harm_nobody(room: Meeting) -> None:
-    ada = await room.joined()
-    await ada.sio.eio.send('451-["chat",{"_placeholder":true,"num":0}]')
-    await ada.sio.eio.send('2["disconnect","x"]')
-    await ada.sio.eio.send('2[{"not":"a name"}]')
-    await ada.sio.eio.send("2not json")
-    await ada.result("chat", {"text": "still here"})
+@pytest.mark.parametrize(
+    "packet",
+    ['451-["chat",{"_placeholder":true,"num":0}]', '2["disconnect","x"]', '2[{"not":"a name"}]', "2not json"],
+)
+async def test_a_packet_that_no_client_sends_costs_its_sender_the_connection_alone(room: Meeting, packet: str) -> None:
+    ada, bert = await room.joined("Ada"), await room.joined("Bert")
     assert await ada.code("no_such_request", {}) == "bad_message"
+    seat = room.server.rooms.participant(bert.me)
+    assert seat is not None
+    await bert.sio.eio.send(packet)
+    await until(lambda: "the end of Bert's connection" if seat.present else "")
+    await ada.result("chat", {"text": "still here"})
 
 
 async def test_no_personal_value_reaches_the_log(tmp_path: Path) -> None:
