@@ -122,13 +122,11 @@ class Lobby:
         participant = self._rooms.participant(auth.owner_of(key))
         if participant is None and not settled:
             raise MediaError(ErrorCode.MEDIA_UNAVAILABLE, "the server is starting; try again in a moment")
-        if participant is None or participant.room_id != request.room_id:
+        if participant is None or participant.room_id != request.room_id or not participant.use_session_key(key):
             raise GrantError(ErrorCode.RESUME_REFUSED, RESUME_REFUSED)
-        if expired(participant, time.time()):
+        if expired(participant, time.time()):  # only now: who does not hold the key must not be able to end a seat
             self.dismiss(participant, CloseReason.TOKEN_EXPIRED, tell=True)
             raise GrantError(ErrorCode.TOKEN_EXPIRED, "the invitation has expired; ask for a new one")
-        if not participant.use_session_key(key):
-            raise GrantError(ErrorCode.RESUME_REFUSED, RESUME_REFUSED)
         return participant
 
     async def _resume(self, participant: Participant, request: Join, outlet: Outlet) -> str:

@@ -89,6 +89,18 @@ async def test_an_expired_token_voids_the_key(tmp_path: Path, monkeypatch: pytes
         assert one.server.rooms.participant(ada.me) is None
 
 
+async def test_a_stranger_cannot_end_the_seat_of_somebody_whose_token_expired(tmp_path: Path) -> None:
+    async with meeting(tmp_path, open_rooms=False, secret=SECRET) as one:
+        ada = await one.joined(token=one.token("ada", ttl_s=3600))
+        seat = one.server.rooms.participant(ada.me)
+        assert seat is not None
+        seat.expires_at = 1
+        stranger = await one.client()
+        ask = {"room_id": ROOM, "name": "x", "session_key": f"{ada.me}.{'A' * 22}"}
+        assert await stranger.code("join", ask) == "resume_refused"
+        await ada.result("chat", {"text": "still here"})
+
+
 async def test_a_locked_room_lets_its_own_people_back(room: Meeting) -> None:
     ada, bert = await room.joined("Ada"), await room.joined("Bert")
     await ada.result("moderate", {"action": "lock"})
