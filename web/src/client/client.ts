@@ -73,6 +73,11 @@ export class MeetingClient {
     this.#finish('left');
   }
 
+  /** Give up joining or coming back. Nothing is dispatched: whoever gives up knows. */
+  cancel(): void {
+    this.#close();
+  }
+
   chat(text: string): Promise<null> {
     return this.#signaling.request('chat', { text });
   }

@@ -33,6 +33,7 @@ export const NO_MEDIA: LocalState = {
   speakerId: '',
 };
 
+const DEVICES = ['microphone', 'camera'] as const;
 const DEVICE_KIND = { microphone: 'audioinput', camera: 'videoinput' } as const;
 
 /** Classify what `getUserMedia` throws (Media Capture and Streams, section 10.2). */
@@ -48,6 +49,10 @@ export class LocalMedia {
   #state: LocalState = NO_MEDIA;
   readonly #changed: (state: LocalState) => void;
   #screenAudio: MediaStreamTrack | null = null;
+  /** One thing at a time per device: what two questions at once bring would be held by nobody. */
+  readonly #turns: Record<Device, Promise<void>> = { microphone: Promise.resolve(), camera: Promise.resolve() };
+  /** Counts `close()`: what was asked for before is stopped as soon as it arrives. */
+  #closings = 0;
   /** Told what each source sends from now on; set by whoever publishes. */
   onTrack: (source: Source, track: MediaStreamTrack | null, muted: boolean) => void = () => undefined;
   /** Told when a device disappears in use; `replaced` if another one took its place. */
@@ -73,7 +78,10 @@ export class LocalMedia {
     return all.flatMap(({ source, track, muted }) => (track === null ? [] : [{ source, track, muted }]));
   }
 
-  /** Ask for what there is, in one prompt if possible; what cannot be had is noted as a problem, never thrown. */
+  /**
+   * Ask for what is wanted and not there yet, in one prompt if possible; what cannot be had is noted as a problem, never
+   * thrown.
+   */
   async start(wanted: { microphone: boolean; camera: boolean } = { microphone: true, camera: true }): Promise<void> {
     if (navigator.mediaDevices === undefined) {
       this.#setDevice('microphone', { problem: 'insecure' });
@@ -81,39 +89,31 @@ export class LocalMedia {
       return;
     }
     navigator.mediaDevices.ondevicechange = () => void this.#list();
-    this.#set({ asking: true });
-    await this.#list();
-    const ask = (['microphone', 'camera'] as const).filter((device) => wanted[device] && this.#present(device));
-    if (ask.length === 2 && (await this.#openBoth())) ask.length = 0;
-    for (const device of ask) await this.#open(device);
-    await this.#list();
-    this.#set({ asking: false });
+    const asked = () => this.#openAll(DEVICES.filter((device) => wanted[device]));
+    await this.#inTurn('microphone', () => this.#inTurn('camera', asked));
   }
 
+  /** A device that is there is switched at once; one that is not waits until whoever asks for it now has an answer. */
   async setOn(device: Device, on: boolean): Promise<void> {
-    const { track } = this.#state[device];
-    if (on && track === null) {
-      await this.#open(device);
-      await this.#list();
+    if (this.#state[device].track !== null) {
+      this.#switch(device, on);
       return;
     }
-    if (device === 'camera' && !on) {
-      // Not only disabled but released: the light beside the camera goes out.
-      stop(track);
-      this.#setDevice('camera', { on: false, track: null });
-    } else {
-      if (track !== null) track.enabled = on;
-      this.#setDevice(device, { on: on && track !== null });
-    }
-    this.#announce(device);
+    await this.#inTurn(device, async () => {
+      if (this.#state[device].track !== null) this.#switch(device, on);
+      else if (on) await this.#openAndList(device, true);
+    });
   }
 
+  /** Use another device. What was off stays off: a microphone silently, a camera by not being opened. */
   async choose(device: Device, deviceId: string): Promise<void> {
-    const wasOn = this.#state[device].on;
-    stop(this.#state[device].track);
-    this.#setDevice(device, { deviceId, track: null, on: false });
-    await this.#open(device);
-    if (device === 'microphone' && !wasOn) await this.setOn('microphone', false);
+    await this.#inTurn(device, async () => {
+      const { on, track, problem } = this.#state[device];
+      stop(track);
+      this.#setDevice(device, { deviceId, track: null, on: false });
+      // After a problem the choice is meant as its remedy.
+      if (device === 'microphone' || on || problem !== null) await this.#openAndList(device, on || problem !== null);
+    });
   }
 
   chooseSpeaker(speakerId: string): void {
@@ -122,17 +122,16 @@ export class LocalMedia {
 
   /** Resolves to false if the person closed the browser's dialog. */
   async startScreen(): Promise<boolean> {
-    let stream: MediaStream;
-    try {
-      stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: 15 }, audio: true });
-    } catch {
-      return false;
-    }
-    const [screen] = stream.getVideoTracks();
+    const stream = await this.#ask(() => {
+      return navigator.mediaDevices.getDisplayMedia({ video: { frameRate: 15 }, audio: true });
+    }).catch(() => null);
+    const screen = stream?.getVideoTracks()[0];
     if (screen === undefined) return false;
+    stop(this.#state.screen);
+    stop(this.#screenAudio);
     screen.contentHint = 'detail';
     screen.onended = () => this.stopScreen();
-    this.#screenAudio = stream.getAudioTracks()[0] ?? null;
+    this.#screenAudio = stream?.getAudioTracks()[0] ?? null;
     this.#set({ screen });
     this.onTrack('screen', screen, false);
     this.onTrack('screen_audio', this.#screenAudio, false);
@@ -140,6 +139,7 @@ export class LocalMedia {
   }
 
   stopScreen(): void {
+    if (this.#state.screen === null) return;
     stop(this.#state.screen);
     stop(this.#screenAudio);
     this.#screenAudio = null;
@@ -148,11 +148,48 @@ export class LocalMedia {
     this.onTrack('screen_audio', null, false);
   }
 
-  /** Release every device. */
+  /** Release every device, also those that are still being asked for. What was chosen stays chosen. */
   close(): void {
+    this.#closings += 1;
     for (const { track } of this.tracks()) stop(track);
     this.#screenAudio = null;
-    this.#set({ ...NO_MEDIA, speakerId: this.#state.speakerId });
+    const { microphone, camera, devices, speakerId } = this.#state;
+    this.#set({
+      ...NO_MEDIA,
+      microphone: { ...NO_DEVICE, deviceId: microphone.deviceId },
+      camera: { ...NO_DEVICE, deviceId: camera.deviceId },
+      devices,
+      speakerId,
+    });
+  }
+
+  #inTurn(device: Device, work: () => Promise<void>): Promise<void> {
+    const done = this.#turns[device].then(work);
+    this.#turns[device] = done.catch(() => undefined);
+    return done;
+  }
+
+  /** What the browser grants; null, and nothing left running, if `close()` came first. */
+  async #ask(question: () => Promise<MediaStream>): Promise<MediaStream | null> {
+    const closings = this.#closings;
+    const stream = await question();
+    if (closings === this.#closings) return stream;
+    for (const track of stream.getTracks()) stop(track);
+    return null;
+  }
+
+  async #openAll(wanted: readonly Device[]): Promise<void> {
+    const closings = this.#closings;
+    this.#set({ asking: true });
+    await this.#list();
+    const ask = wanted.filter((device) => this.#state[device].track === null && this.#present(device));
+    if (ask.length < 2 || !(await this.#openBoth())) {
+      for (const device of ask) {
+        if (closings === this.#closings) await this.#open(device, true);
+      }
+    }
+    await this.#list();
+    this.#set({ asking: false });
   }
 
   /** One prompt for both. False: at least one of them cannot be had, ask for each to find out which. */
@@ -160,8 +197,9 @@ export class LocalMedia {
     try {
       const { microphone, camera } = this.#state;
       const video = cameraConstraints(camera.deviceId);
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: soundConstraints(microphone.deviceId), video });
-      for (const track of stream.getTracks()) this.#adopt(track);
+      const audio = soundConstraints(microphone.deviceId);
+      const stream = await this.#ask(() => navigator.mediaDevices.getUserMedia({ audio, video }));
+      for (const track of stream?.getTracks() ?? []) this.#adopt(track, true);
       return true;
     } catch (error) {
       if (problemOf(error) !== 'denied') return false;
@@ -174,7 +212,12 @@ export class LocalMedia {
     }
   }
 
-  async #open(device: Device): Promise<void> {
+  async #openAndList(device: Device, on: boolean): Promise<void> {
+    await this.#open(device, on);
+    if (navigator.mediaDevices !== undefined) await this.#list();
+  }
+
+  async #open(device: Device, on: boolean): Promise<void> {
     if (navigator.mediaDevices === undefined) {
       this.#setDevice(device, { problem: 'insecure' });
       return;
@@ -182,20 +225,37 @@ export class LocalMedia {
     const { deviceId } = this.#state[device];
     const constraints = device === 'camera' ? { video: cameraConstraints(deviceId) } : { audio: soundConstraints(deviceId) };
     try {
-      const stream = await navigator.mediaDevices.getUserMedia(constraints);
-      for (const track of stream.getTracks()) this.#adopt(track);
-      this.#announce(device);
+      const stream = await this.#ask(() => navigator.mediaDevices.getUserMedia(constraints));
+      for (const track of stream?.getTracks() ?? []) this.#adopt(track, on);
     } catch (error) {
       this.#setDevice(device, { on: false, track: null, problem: problemOf(error) });
+      this.#announce(device);
     }
   }
 
-  #adopt(track: MediaStreamTrack): void {
+  /** A camera that is off is not only disabled but released: the light beside it goes out. */
+  #switch(device: Device, on: boolean): void {
+    const { track } = this.#state[device];
+    if (device === 'camera' && !on) {
+      stop(track);
+      this.#setDevice('camera', { on: false, track: null });
+    } else {
+      if (track !== null) track.enabled = on;
+      this.#setDevice(device, { on });
+    }
+    this.#announce(device);
+  }
+
+  #adopt(track: MediaStreamTrack, on: boolean): void {
     const device = track.kind === 'audio' ? 'microphone' : 'camera';
     track.contentHint = track.kind === 'audio' ? 'speech' : 'motion';
     track.onended = () => void this.#lost(device, track);
+    track.enabled = on;
+    const before = this.#state[device].track;
+    if (before !== track) stop(before);
     const deviceId = track.getSettings().deviceId ?? '';
-    this.#setDevice(device, { on: true, track, problem: null, deviceId });
+    this.#setDevice(device, { on, track, problem: null, deviceId });
+    this.#announce(device);
   }
 
   /** `ended` without our doing: the device was unplugged or taken away. Go on with another one if there is one. */
@@ -205,7 +265,8 @@ export class LocalMedia {
     this.#setDevice(device, { on: false, track: null, problem: 'unplugged', deviceId: '' });
     this.#announce(device);
     await this.#list();
-    if (wasOn && this.#state.devices.some((info) => info.kind === DEVICE_KIND[device])) await this.#open(device);
+    const another = this.#state.devices.some((info) => info.kind === DEVICE_KIND[device]);
+    if (wasOn && another) await this.setOn(device, true);
     const replaced = this.#state[device].track !== null;
     if (!replaced) this.#setDevice(device, { problem: 'unplugged' });
     this.onUnplugged(device, replaced);

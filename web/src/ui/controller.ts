@@ -27,10 +27,12 @@ export class Controller {
   readonly #client: MeetingClient;
   #sessionKey: string | null = null;
   #noticeId = 0;
+  /** Which devices were on when the last meeting ended. */
+  #atTheEnd = { microphone: true, camera: true };
 
   constructor(initial: AppState) {
     this.store = new Store<AppState, AppAction>(reduceApp, initial);
-    const { dispatch } = this.store;
+    const dispatch = (action: AppAction) => this.#dispatch(action);
     this.#media = new LocalMedia((local) => {
       dispatch({ type: 'local', local });
       this.#remember();
@@ -69,15 +71,19 @@ export class Controller {
 
   async leave(): Promise<void> {
     await this.#client.leave();
-    this.#media.close();
   }
 
-  /** From the page after leaving: the devices again, then in. */
+  /** From the page after leaving: the devices again as they were, then in. */
   async rejoin(): Promise<void> {
     this.store.dispatch({ type: 'to_start' });
     this.store.dispatch({ type: 'coming_back' });
-    if (this.#media.tracks().length === 0) await this.#media.start();
-    this.join();
+    if (await this.#startDevices(this.#atTheEnd)) this.join();
+  }
+
+  /** No longer wait for the server to take the person back in. */
+  cancelComingBack(): void {
+    this.#client.cancel();
+    this.store.dispatch({ type: 'to_start' });
   }
 
   async toStart(): Promise<void> {
@@ -220,10 +226,28 @@ export class Controller {
 
   async #comeBack(session: Session): Promise<void> {
     this.setName(session.name);
-    await this.#media.start({ microphone: true, camera: session.cameraOn });
-    if (!session.microphoneOn) await this.#media.setOn('microphone', false);
-    const { roomId, name, sessionKey } = session;
+    const { roomId, name, sessionKey, microphoneOn, cameraOn } = session;
+    if (!(await this.#startDevices({ microphone: microphoneOn, camera: cameraOn }))) return;
     this.#client.join({ roomId, name, sessionKey, token: tokenOf(sessionStorage, roomId) });
+  }
+
+  /** Resolves to false if the person no longer wants to come back by the time the browser has answered. */
+  async #startDevices(on: { microphone: boolean; camera: boolean }): Promise<boolean> {
+    await this.#media.start({ microphone: true, camera: on.camera });
+    if (!on.microphone) await this.#media.setOn('microphone', false);
+    return this.store.state.comingBack;
+  }
+
+  /** Whoever is no longer in a meeting is no longer heard or seen, however it ended. */
+  #dispatch(action: AppAction): void {
+    if (action.type === 'closed') {
+      const { microphone, camera } = this.store.state.local;
+      this.#atTheEnd = { microphone: microphone.on, camera: camera.on };
+      this.#media.close();
+    } else if (action.type === 'join_refused') {
+      this.#media.stopScreen();
+    }
+    this.store.dispatch(action);
   }
 
   #onSessionKey(key: string | null): void {
