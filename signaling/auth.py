@@ -2,13 +2,18 @@
 
 A token that names an `identity` belongs to one person: whoever uses it again replaces themselves, and it can be banned
 from a room. A token without one is an invite for anybody who has the link; each use is a new person.
+
+An invite that signaling makes says through whom it came (`inv`): the traces of the inviter, of who invited them, and so
+on. Who was removed from a room is found there, however many links their invitations were passed through.
 """
 
 import hashlib
 import hmac
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +26,7 @@ ALGORITHM = "HS256"
 AUDIENCE = "candor"
 LEEWAY_S = 10
 SESSION_KEY_BYTES = 16
+LINEAGE_MAX = 8
 
 
 class Grant(BaseModel):
@@ -32,12 +38,20 @@ class Grant(BaseModel):
     identity: str = Field(default="", max_length=128)
     name: Name | None = None
     host: bool = False
+    inv: list[Annotated[str, Field(max_length=32)]] = Field(default_factory=list, max_length=LINEAGE_MAX)
     exp: int
     jti: str = Field(max_length=64)
 
 
 def mint(
-    secret: str, room: str, *, identity: str = "", name: str | None = None, host: bool = False, ttl_s: int = 3600
+    secret: str,
+    room: str,
+    *,
+    identity: str = "",
+    name: str | None = None,
+    host: bool = False,
+    lineage: Iterable[str] = (),
+    ttl_s: int = 3600,
 ) -> str:
     """A signed token for `room`, valid from now for `ttl_s` seconds. Raises ValueError if a claim is not valid."""
     grant = Grant(
@@ -45,6 +59,7 @@ def mint(
         identity=identity,
         name=name,
         host=host,
+        inv=list(lineage),
         exp=int(time.time()) + ttl_s,
         jti=secrets.token_hex(8),
     )
@@ -70,6 +85,12 @@ def verify(secret: str, token: str, room: str) -> Grant:
     if grant.room != room:
         raise GrantError(ErrorCode.BAD_TOKEN, "the invitation is for another room")
     return grant
+
+
+def trace_of(identity: str, secret: str) -> str:
+    """How somebody appears in the invites that come from them: a keyed hash, for an identity may be an address of mail."""
+    key = hashlib.sha256(secret.encode()).digest()
+    return hmac.new(key, identity.encode(), hashlib.sha256).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,8 @@ class Lobby:
         identity = grant.identity if grant else ""
         if identity and identity in room.banned:
             raise RoomError(ErrorCode.FORBIDDEN, "you were removed from this room")
+        if grant and grant.inv and not {self._trace(one) for one in room.banned}.isdisjoint(grant.inv):
+            raise RoomError(ErrorCode.FORBIDDEN, "whom this invitation came from was removed from this room")
         twin = room.by_identity(identity) if identity else None
         if room.locked and twin is None and not (grant and grant.host):
             raise RoomError(ErrorCode.ROOM_LOCKED, "the room is locked")
@@ -105,6 +107,7 @@ class Lobby:
             host=bool(grant and grant.host),
             bot=request.bot,
             identity=grant.identity if grant else "",
+            lineage=grant.inv if grant else (),
             expires_at=grant.exp if grant else None,
             stable_ssrcs=request.stable_ssrcs,
         )
@@ -185,15 +188,24 @@ class Lobby:
         )
 
     def invite_url(self, participant: Participant, base_url: str) -> str:
-        """A link for others. In a closed room it holds a guest token that lives no longer than the inviter's own."""
+        """A link for others. In a closed room it holds a guest token that lives no longer than the inviter's own.
+
+        It names the inviter, and who invited them. After `auth.LINEAGE_MAX` generations of guests it holds no token.
+        """
         url = f"{self._settings.public_url or base_url}/r/{participant.room_id}"
         secret = self._settings.secret
-        if self._settings.open_rooms or secret is None:
+        lineage = (*participant.lineage, self._trace(participant.identity))
+        if self._settings.open_rooms or secret is None or len(lineage) > auth.LINEAGE_MAX:
             return url
         ttl_s = self._settings.invite_ttl_s
         if participant.expires_at is not None and not participant.host:
             ttl_s = min(ttl_s, max(1, participant.expires_at - int(time.time())))
-        return f"{url}?token={auth.mint(secret.get_secret_value(), participant.room_id, ttl_s=ttl_s)}"
+        token = auth.mint(secret.get_secret_value(), participant.room_id, lineage=lineage, ttl_s=ttl_s)
+        return f"{url}?token={token}"
+
+    def _trace(self, identity: str) -> str:
+        secret = self._settings.secret
+        return auth.trace_of(identity, secret.get_secret_value() if secret else "")
 
     # --- out
 
@@ -242,7 +254,7 @@ class Lobby:
                 participant.stop_window()
 
     def remove(self, room: Room, participant: Participant) -> None:
-        """A host sends somebody away: they cannot resume, and their identity cannot come back until the room ends."""
+        """A host sends somebody away for as long as the room lives: their key, their identity and their invites are void."""
         room.banned.append(participant.identity)
         self._media.keep_room(room)
         self.dismiss(participant, CloseReason.REMOVED, tell=True)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -91,6 +92,7 @@ class ParticipantNotes(BaseModel):
     host: bool
     bot: bool
     identity: str
+    lineage: list[str]
     joined_at: str
     expires_at: int | None
     stable_ssrcs: bool
@@ -111,6 +113,7 @@ class Participant:
         host: bool = False,
         bot: bool = False,
         identity: str = "",
+        lineage: Iterable[str] = (),
         expires_at: int | None = None,
         stable_ssrcs: bool = False,
         participant_id: str | None = None,
@@ -121,6 +124,7 @@ class Participant:
         self.host = host
         self.bot = bot
         self.identity = identity or self.id
+        self.lineage = tuple(lineage)  # who invited them, who invited those, ...: traces, as in `auth.Grant.inv`
         self.expires_at = expires_at
         self.stable_ssrcs = stable_ssrcs
         self.joined_at = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -230,6 +234,7 @@ class Participant:
             host=self.host,
             bot=self.bot,
             identity=self.identity,
+            lineage=list(self.lineage),
             joined_at=self.joined_at,
             expires_at=self.expires_at,
             stable_ssrcs=self.stable_ssrcs,
@@ -248,6 +253,7 @@ class Participant:
             host=notes.host,
             bot=notes.bot,
             identity=notes.identity,
+            lineage=notes.lineage,
             expires_at=notes.expires_at,
             stable_ssrcs=notes.stable_ssrcs,
             participant_id=participant_id,

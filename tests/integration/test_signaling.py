@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jwt
 import pytest
 import socketio
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from media_processors.findings import Caption, Prosody
 from sfu.channel.messages import DropParticipant, DropRoom, SetMuted, SetProcessing, SetSubscriptions
 from signaling import auth
+from signaling.auth import LINEAGE_MAX
 from signaling.protocol.messages import REQUESTS
 from tests.integration.signaling_kit import MICROPHONE, ROOM, SECRET, Client, Meeting, meeting
 from tests.until import until
@@ -175,6 +177,39 @@ async def test_who_was_removed_cannot_come_back(closed_room: Meeting) -> None:
     assert await bert.code("join", {**ask, "session_key": bert.key}) == "resume_refused"
     assert await bert.code("join", {**ask, "token": closed_room.token("bert")}) == "forbidden"
     await until(lambda: "" if room_has_dropped(closed_room, bert.me) else "drop_participant")
+
+
+async def test_who_was_removed_cannot_return_through_links_that_come_from_them(tmp_path: Path) -> None:
+    async with meeting(tmp_path, open_rooms=False, secret=SECRET) as one:
+        host = await one.client()
+        ada_link = link_token(await host.join("Ada", token=one.token("ada", host=True)))
+        mallory, guest, second = await one.client(), await one.client(), await one.client()
+        own_link = link_token(await mallory.join("Mallory", token=one.token("mallory")))
+        passed_on = link_token(await guest.join("Guest", token=own_link))
+        guests_link = link_token(await second.join("Second", token=ada_link))
+        for target in (mallory, second):
+            await host.result("moderate", {"action": "remove", "participant_id": target.me})
+        again = await one.client()
+        for token in (own_link, passed_on, guests_link):
+            answer = await again.ask("join", {"room_id": ROOM, "name": "x", "token": token})
+            assert answer["error"]["code"] == "forbidden" and "removed" in answer["error"]["message"]
+        await again.join("Somebody else", token=ada_link)
+
+
+async def test_links_of_guests_of_guests_end_after_eight_generations(closed_room: Meeting) -> None:
+    token = closed_room.token("ada", host=True)
+    for _ in range(LINEAGE_MAX):
+        guest = await closed_room.client()
+        token = link_token(await guest.join(token=token))
+        await guest.result("leave")
+        assert token and "ada" not in jwt.decode(token, options={"verify_signature": False})["inv"]
+    last = await closed_room.client()
+    assert not link_token(await last.join(token=token))
+
+
+def link_token(joined: Any) -> str:
+    """The token in the invite link of a `JoinResult`."""
+    return str(joined["invite_url"]).partition("?token=")[2]
 
 
 def room_has_dropped(one: Meeting, participant_id: str) -> bool:

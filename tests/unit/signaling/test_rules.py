@@ -181,7 +181,7 @@ def test_a_session_key_works_once_and_the_next_one_replaces_it() -> None:
 
 
 def test_notes_bring_back_the_same_participant() -> None:
-    ada = Participant("r", "Ada", host=True, identity="ada", expires_at=99, stable_ssrcs=True)
+    ada = Participant("r", "Ada", host=True, identity="ada", lineage=["0a"], expires_at=99, stable_ssrcs=True)
     key = ada.new_session_key()
     ada.consent.choose("captions", on=False)
     ada.subscription = Subscribe(auto=False, only=["t1"])
