@@ -198,8 +198,8 @@ class Lobby:
         if self._settings.open_rooms or secret is None or len(lineage) > auth.LINEAGE_MAX:
             return url
         ttl_s = self._settings.invite_ttl_s
-        if participant.expires_at is not None and not participant.host:
-            ttl_s = min(ttl_s, max(1, participant.expires_at - int(time.time())))
+        if participant.expires_at is not None:
+            ttl_s = min(ttl_s, participant.expires_at - int(time.time()))
         token = auth.mint(secret.get_secret_value(), participant.room_id, lineage=lineage, ttl_s=ttl_s)
         return f"{url}?token={token}"
 

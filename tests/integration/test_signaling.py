@@ -115,6 +115,15 @@ async def test_the_invite_link_lets_a_guest_in_but_not_as_host(closed_room: Meet
     assert (await guest.join("Bert", token=token))["host"] is False
 
 
+@pytest.mark.parametrize("host", [True, False])
+async def test_an_invite_does_not_outlive_the_token_of_the_inviter(closed_room: Meeting, host: bool) -> None:
+    own = closed_room.token("ada", host=host, ttl_s=600)
+    client = await closed_room.client()
+    link = link_token(await client.join(token=own))
+    expiry = [auth.verify(SECRET, token, ROOM).exp for token in (own, link)]
+    assert expiry[1] <= expiry[0]
+
+
 async def test_a_full_room_and_a_locked_room(closed_room: Meeting) -> None:
     host = await closed_room.joined(token=closed_room.token("host", host=True))
     await closed_room.joined(token=closed_room.token("b"))
