@@ -24,7 +24,7 @@ from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from signaling.errors import MessageError, RoomError, SignalingError, from_validation
-from signaling.limits import TokenBucket
+from signaling.limits import Budget
 from signaling.participants import Outlet, Participant
 from signaling.protocol.codes import CloseReason, ErrorCode
 from signaling.protocol.messages import EVENTS, REQUESTS, Ack, Closed, Join, JoinResult, Message
@@ -108,8 +108,7 @@ class Connection:
         self.turn = asyncio.Lock()
         self.pending = 0
         self.closed = False
-        self.bucket = TokenBucket(settings.messages_per_s, settings.message_burst)
-        self.patience = TokenBucket(settings.messages_per_s, settings.message_burst)
+        self.budget = Budget(settings.messages_per_s, settings.message_burst)
         self.base_url = f"{settings.scheme if settings.tls_cert else request.scheme}://{request.host}"
         self.outbox: deque[tuple[str, dict[str, Any]]] = deque()
         self.wake = asyncio.Event()
@@ -313,6 +312,7 @@ class Gateway:
             connection.discard_outbox()
             raise
         connection.participant = participant
+        connection.budget = participant.share_budget(connection.budget)
         if connection.closed:
             self._lobby.socket_lost(participant, connection)
         # The ack is queued in the same step of the loop in which the handler returns, the outbox opens in a later one.
@@ -321,8 +321,8 @@ class Gateway:
 
     def _throttle(self, connection: Connection) -> None:
         now_ns = time.monotonic_ns()
-        if not connection.bucket.take(now_ns):
-            if not connection.patience.take(now_ns):
+        if not connection.budget.messages.take(now_ns):
+            if not connection.budget.patience.take(now_ns):
                 connection.cut("flood")
             raise MessageError(ErrorCode.RATE_LIMITED, "too many messages; wait a moment")
         if self._unread(connection.sid) > UNREAD_MAX:

@@ -1,4 +1,4 @@
-"""How fast one connection may ask."""
+"""How fast one client may ask."""
 
 from dataclasses import dataclass, field
 
@@ -24,3 +24,11 @@ class TokenBucket:
             return False
         self.tokens -= 1
         return True
+
+
+class Budget:
+    """What one client may still ask. `patience` is for asking on while being refused: without it the socket is cut."""
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self.messages = TokenBucket(per_s, burst)
+        self.patience = TokenBucket(per_s, burst)

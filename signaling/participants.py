@@ -13,6 +13,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from signaling.auth import SessionKey, digest_of, key_matches
+from signaling.limits import Budget
 from signaling.policy import Consent
 from signaling.protocol.codes import CloseReason
 from signaling.protocol.messages import (
@@ -135,6 +136,7 @@ class Participant:
         self.consent = Consent()
         self.subscription = Subscribe()
         self.connection = Connection()
+        self.budget: Budget | None = None
         self.unseen_offer: SubscribeOffer | None = None
         self.needs_new_transports = False
         self.window: asyncio.TimerHandle | None = None
@@ -157,6 +159,12 @@ class Participant:
         self.outlet = outlet
         self.stop_window()
         self._set_state(ParticipantState.PRESENT)
+
+    def share_budget(self, of_socket: Budget) -> Budget:
+        """What they may still ask: their own from before, so that a new socket is not a new allowance; else the socket's."""
+        if self.budget is None:
+            self.budget = of_socket
+        return self.budget
 
     def lose_socket(self) -> None:
         """The socket is gone, the seat is kept."""

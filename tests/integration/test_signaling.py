@@ -465,6 +465,20 @@ async def test_too_many_messages_are_refused(tmp_path: Path) -> None:
         await until(lambda: "the end of a flooding socket" if ada.sio.connected else "")
 
 
+async def test_a_new_socket_is_not_a_new_allowance(tmp_path: Path) -> None:
+    async with meeting(tmp_path, open_rooms=False, secret=SECRET, messages_per_s=0.001, message_burst=5) as one:
+        token = one.token("ada")
+        ada = await one.joined("Ada", token=token)
+        for _ in range(4):
+            await ada.result("chat", {"text": "again"})
+        assert await ada.code("chat", {"text": "again"}) == "rate_limited"
+        resumed, anew = await one.client(), await one.client()
+        await resumed.join("Ada", session_key=ada.key)
+        assert await resumed.code("chat", {"text": "again"}) == "rate_limited"
+        await anew.join("Ada", token=token)
+        assert await anew.code("chat", {"text": "again"}) == "rate_limited"
+
+
 async def test_malformed_payloads_of_every_request_are_refused_over_the_wire(tmp_path: Path) -> None:
     hostile: list[Any] = [
         None,
