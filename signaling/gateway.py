@@ -3,9 +3,9 @@
 Order: the requests of one socket are handled one after the other, in order of arrival, and no event overtakes the ack
 of a join (events wait in the outbox until the ack is on its way).
 
-Bounds: `PENDING_MAX` requests waiting (more are refused: `rate_limited`); `OUTBOX_MAX` events and `UNREAD_MAX` packets
-waiting for a client that does not read (then the socket is cut; resuming brings a fresh snapshot, so nothing is lost
-silently). A socket that goes on asking while it is refused, as fast again as it may, is cut, too.
+Bounds: `PENDING_MAX` requests waiting (more are refused: `rate_limited`); `OUTBOX_MAX` events waiting for the ack of a join,
+and `UNREAD_MAX_BYTES` waiting for a client that does not read (then the socket is cut; resuming brings a fresh snapshot, so
+nothing is lost silently). A socket that goes on asking while it is refused, as fast again as it may, is cut, too.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from signaling.settings import SignalingSettings
 
 PENDING_MAX = 64
 OUTBOX_MAX = 1024
-UNREAD_MAX = 1024
+UNREAD_MAX_BYTES = 2 << 20
 FAREWELL_S = 1.0
 PING_INTERVAL_S = 10
 PING_TIMEOUT_S = 10
@@ -96,6 +96,29 @@ class PacketOrGoodbye(TextPacket):
             self.packet_type = socketio.packet.DISCONNECT
             self.namespace = self.data = self.id = None
             return 0
+
+
+class UnreadQueue(asyncio.Queue[Any]):
+    """The library's queue of packets for one client, which has no bound of its own; this one knows what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting_bytes = 0
+
+    def _put(self, item: Any) -> None:
+        self.waiting_bytes += _size_bytes(item)
+        super()._put(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self.waiting_bytes -= _size_bytes(item)
+        return item
+
+
+def _size_bytes(packet: Any) -> int:
+    """The size of an Engine.IO packet: Socket.IO hands over text, and JSON as the library writes it is ASCII."""
+    data = getattr(packet, "data", None)
+    return len(data) if isinstance(data, str) else 0
 
 
 class Connection:
@@ -175,6 +198,7 @@ class Gateway:
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_TIMEOUT_S,
         )
+        self._sio.eio.create_queue = UnreadQueue
         self._sio.on("connect", self._connected)
         self._sio.on("disconnect", self._disconnected)
         self._sio.on("*", self._received)
@@ -243,15 +267,15 @@ class Gateway:
             while connection.outbox and not connection.held:
                 event, message = connection.outbox.popleft()
                 await self._sio.emit(event, message, to=connection.sid)
-                if self._unread(connection.sid) > UNREAD_MAX:
+                if self._unread_bytes(connection.sid) > UNREAD_MAX_BYTES:
                     connection.cut("client_does_not_read")
             if connection.closed:
                 return
 
-    def _unread(self, sid: str) -> int:
-        """Packets that the library holds for a client (its queue has no bound of its own)."""
+    def _unread_bytes(self, sid: str) -> int:
+        """What waits in the library for a client, besides what its writer has taken out already: as much again at most."""
         socket = self._socket(sid)
-        return socket.queue.qsize() if socket is not None else 0
+        return socket.queue.waiting_bytes if socket is not None else 0
 
     def _socket(self, sid: str) -> Any:
         """The library's own socket, or None."""
@@ -325,7 +349,7 @@ class Gateway:
             if not connection.budget.patience.take(now_ns):
                 connection.cut("flood")
             raise MessageError(ErrorCode.RATE_LIMITED, "too many messages; wait a moment")
-        if self._unread(connection.sid) > UNREAD_MAX:
+        if self._unread_bytes(connection.sid) > UNREAD_MAX_BYTES:
             connection.cut("client_does_not_read")
         if connection.pending >= PENDING_MAX:
             raise MessageError(ErrorCode.RATE_LIMITED, f"more than {PENDING_MAX} requests are waiting")

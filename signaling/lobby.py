@@ -114,7 +114,7 @@ class Lobby:
         twin = room.by_identity(participant.identity)
         self._rooms.enter(room, participant)  # before the twin goes, so that the room is never empty
         if twin is not None:
-            participant.budget = twin.budget
+            participant.budget, participant.chat_bucket = twin.budget, twin.chat_bucket
             self.dismiss(twin, CloseReason.DUPLICATE_IDENTITY, tell=True)
         return participant
 

@@ -13,7 +13,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from signaling.auth import SessionKey, digest_of, key_matches
-from signaling.limits import Budget
+from signaling.limits import Budget, TokenBucket
 from signaling.policy import Consent
 from signaling.protocol.codes import CloseReason
 from signaling.protocol.messages import (
@@ -26,6 +26,9 @@ from signaling.protocol.messages import (
     TrackSource,
 )
 from signaling.quality import Connection
+
+CHAT_PER_S = 2.0
+CHAT_BURST = 10
 
 log = structlog.get_logger()
 
@@ -137,6 +140,7 @@ class Participant:
         self.subscription = Subscribe()
         self.connection = Connection()
         self.budget: Budget | None = None
+        self.chat_bucket = TokenBucket(CHAT_PER_S, CHAT_BURST)
         self.unseen_offer: SubscribeOffer | None = None
         self.needs_new_transports = False
         self.window: asyncio.TimerHandle | None = None

@@ -121,6 +121,8 @@ class Requests:
 
     async def _chat(self, participant: Participant, request: messages.Chat) -> None:
         room = self._rooms.of(participant)
+        if not participant.chat_bucket.take(time.monotonic_ns()):
+            raise MessageError(ErrorCode.RATE_LIMITED, "too many lines of chat; wait a moment")
         sent_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = messages.ChatLine(
             participant_id=participant.id, name=participant.name, text=request.text, sent_at=sent_at

@@ -8,12 +8,12 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from media_processors.findings import ProcessorInfo, ProcessorStatus
+from signaling.chat import ChatHistory
 from signaling.errors import RoomError
 from signaling.participants import Participant, Track
 from signaling.protocol.codes import CloseReason, ErrorCode
-from signaling.protocol.messages import ChatLine, Message, RoomChanged, RoomSnapshot
+from signaling.protocol.messages import Message, RoomChanged, RoomSnapshot
 
-CHAT_LINES = 200  # the oldest line is dropped
 BANNED_MAX = 1000  # per room; the oldest ban is forgotten
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ class Room:
         self.state = RoomState.OPEN
         self.locked = False
         self.banned: deque[str] = deque(maxlen=BANNED_MAX)
-        self.chat: deque[ChatLine] = deque(maxlen=CHAT_LINES)
+        self.chat = ChatHistory()
         self.participants: dict[str, Participant] = {}
 
     def end(self) -> None:
@@ -92,7 +92,7 @@ class Room:
             participants=[one.info() for one in self.participants.values() if one.state.value != "joining"],
             processors=processors,
             processor_status=status,
-            chat=list(self.chat),
+            chat=self.chat.lines(),
         )
 
     def notes(self) -> RoomNotes:

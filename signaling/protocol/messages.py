@@ -97,7 +97,7 @@ class RoomSnapshot(Message):
     participants: list[ParticipantInfo]
     processors: list[ProcessorInfo]
     processor_status: list[ProcessorStatus]
-    chat: list[ChatLine] = Field(description="the last 200 lines")
+    chat: list[ChatLine] = Field(description="the last lines: 200 at most, in 128 KiB")
 
 
 # --- requests: client to server

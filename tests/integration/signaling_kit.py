@@ -93,6 +93,10 @@ class Client:
         await self.sio.eio.ws.close()
         await until(lambda: "the client's loss" if self.sio.connected else "")
 
+    def stop_reading(self) -> None:
+        """Leave everything from now on in the buffers of the system; no public API of the library does that."""
+        self.sio.eio.ws._response.connection.transport.pause_reading()
+
     async def close(self) -> None:
         with contextlib.suppress(Exception):  # whatever state a test left it in
             await self.sio.disconnect()

@@ -1,5 +1,6 @@
 """Signaling as clients see it: a real server on loopback, real Socket.IO clients, a scripted worker."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from media_processors.findings import Caption, Prosody
 from sfu.channel.messages import DropParticipant, DropRoom, SetMuted, SetProcessing, SetSubscriptions
 from signaling import auth
 from signaling.auth import LINEAGE_MAX
-from signaling.protocol.messages import REQUESTS
+from signaling.gateway import UNREAD_MAX_BYTES, Connection
+from signaling.participants import CHAT_BURST
+from signaling.protocol.messages import REQUESTS, ChatLine, ChatMessage
 from tests.integration.signaling_kit import MICROPHONE, ROOM, SECRET, Client, Meeting, meeting
 from tests.until import until
 
@@ -477,6 +480,37 @@ async def test_a_new_socket_is_not_a_new_allowance(tmp_path: Path) -> None:
         assert await resumed.code("chat", {"text": "again"}) == "rate_limited"
         await anew.join("Ada", token=token)
         assert await anew.code("chat", {"text": "again"}) == "rate_limited"
+
+
+async def test_chat_has_a_limit_of_its_own_also_across_sockets(room: Meeting) -> None:
+    ada = await room.joined("Ada")
+    for _ in range(CHAT_BURST):
+        await ada.result("chat", {"text": "again"})
+    again = await room.client()
+    await again.join("Ada", session_key=ada.key)
+    while (answer := await again.ask("chat", {"text": "again"}))["ok"]:  # what came in since at 2 a second
+        assert len(again.events("chat_message")) < CHAT_BURST
+    assert (answer["error"]["code"], answer["error"]["retryable"]) == ("rate_limited", True)
+    await again.result("report_quality", {"loss_percent": 0})
+
+
+async def test_a_client_that_reads_nothing_is_cut_when_it_owes_two_mebibytes(room: Meeting) -> None:
+    ada, deaf = await room.joined("Ada"), await room.joined("Deaf")
+    seat = room.server.rooms.participant(deaf.me)
+    assert seat is not None and isinstance(seat.outlet, Connection)
+    deaf.stop_reading()
+    waiting = room.server.gateway._unread_bytes
+    line = ChatMessage(line=ChatLine(participant_id=ada.me, name="Ada", text="x" * 4000, sent_at="now"))
+    peak = 0
+    socket = seat.outlet
+    while seat.present:
+        socket.send(line)
+        while socket.outbox and not socket.closed:
+            await asyncio.sleep(0)
+        peak = max(peak, waiting(socket.sid))
+        await asyncio.sleep(0)
+    assert UNREAD_MAX_BYTES // 2 < peak < UNREAD_MAX_BYTES + 100_000
+    await ada.result("chat", {"text": "still here"})
 
 
 async def test_malformed_payloads_of_every_request_are_refused_over_the_wire(tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """Pure rules: rate limit, consent, subscriptions, connection quality, rooms."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from media_processors.findings import ProcessorInfo
 from sfu.channel.messages import Quality
+from signaling.chat import CHAT_BYTES, CHAT_LINES, ChatHistory
 from signaling.errors import RoomError
 from signaling.limits import TokenBucket
 from signaling.participants import Participant, ParticipantNotes, ParticipantState, Track
 from signaling.policy import Consent, processing_of
 from signaling.protocol.codes import CloseReason, ErrorCode
-from signaling.protocol.messages import Message, ReportQuality, Subscribe, Tile
+from signaling.protocol.messages import ChatLine, Message, ReportQuality, Subscribe, Tile
 from signaling.quality import Connection, score_of
 from signaling.rooms import Rooms
 from signaling.subscriptions import wanted
@@ -224,6 +227,19 @@ def test_a_room_keeps_the_last_lines_and_events_reach_only_those_present() -> No
     assert outlet.sent == [room.changed()]
     assert bert.outlet.sent == []
     assert [one.participant_id for one in room.snapshot([], []).participants] == [ada.id]
+
+
+@given(st.lists(st.text(min_size=1, max_size=4000), max_size=30))
+def test_the_history_of_a_chat_is_bounded_in_bytes(texts: list[str]) -> None:
+    history = ChatHistory()
+    for text in [*texts, "\N{GRINNING FACE}" * 4000, "last"]:
+        history.append(ChatLine(participant_id="p", name="Ada", text=text, sent_at="now"))
+    kept = history.lines()
+    assert kept[-1].text == "last"
+    assert len(json.dumps([line.model_dump(mode="json") for line in kept])) <= CHAT_BYTES + 2 * len(kept)
+    for _ in range(CHAT_LINES):
+        history.append(kept[-1])
+    assert len(history.lines()) == CHAT_LINES
 
 
 def test_indexes_follow() -> None:

@@ -266,7 +266,7 @@ export interface RoomSnapshot {
   participants: ParticipantInfo[];
   processors: ProcessorInfo[];
   processor_status: ProcessorStatus[];
-  /** the last 200 lines */
+  /** the last lines: 200 at most, in 128 KiB */
   chat: ChatLine[];
 }
 
