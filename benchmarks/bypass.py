@@ -103,7 +103,7 @@ class Event:
     return_peak_db: float | None
     """After a death: the peak of 200 ms from the return on."""
     bare_peak_db: float
-    """What `peak_db` would be without the silent packet between processed and raw sound."""
+    """What `peak_db` would be without the silent packet from processed to raw sound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ Sans-IO: time is an argument and everything goes out through three callbacks. Th
   when n+1 is ready while n is held, n is settled first. A single late packet is dropped, not replaced: measured, a foreign
   packet inside an Opus stream is heard more than a lost one.
 - Two misses in a row, or the host's death: the whole track goes BYPASS, raw from there on, and what was held is released raw.
-  The first raw packet is replaced by a silent one of its length, which makes the listeners' decoders forget the host's encoder:
-  without it, 3 % of the switches in mid-speech burst out by 6 to 20 dB over both sounds (README of media_processors).
 - BYPASS: raw at once, but the host (if there is one) still gets every packet and is watched. When it has answered
   `HITS_TO_RETURN` packets in time (a late one takes ten of them back), the track returns in the next pause of the speaker, with
   the host's encoder restarted. What counts as a pause gets ever louder, so that it returns within `PATIENCE_PACKETS` even to
   somebody who never pauses.
+
+At every change between raw and processed, the first packet is replaced by a silent one of its length, which makes the listeners'
+decoders forget the other encoder: without it, 3 % of the switches to raw in mid-speech burst out by 6 to 20 dB over both sounds,
+and a return once by 9 dB (README of media_processors).
 
 Each packet is released or dropped exactly once, whatever comes when: a result for a settled packet is counted and ignored.
 Bound: at most `HELD_MAX` packets are held; one more is a miss of the oldest.
@@ -139,8 +141,8 @@ class TrackPath:
         self._misses = 0
         self._hits = 0
         self._restart = False
-        self._seam = False
-        """The listeners' decoders heard the host's encoder last."""
+        self._last_processed: bool | None = None
+        """Whether what listeners heard last came from the host's encoder."""
         self._pause = PauseDetector()
 
     def attach(self) -> None:
@@ -246,8 +248,7 @@ class TrackPath:
             self._misses = 0
             self.counters.processed += 1
             self.counters.dry += held.dry
-            self._seam = True
-            self._release(held.packet, payload, held.level, True)
+            self._pass_on(held.packet, payload, held.level, True)
 
     def _go_around(self, reason: str) -> None:
         held = list(self._held)
@@ -261,9 +262,13 @@ class TrackPath:
 
     def _release_raw(self, packet: AudioPacket) -> None:
         self.counters.bypassed += 1
-        payload = _silence_for(packet) if self._seam else packet.payload
-        self._seam = False
-        self._release(packet, payload, packet.level, False)
+        self._pass_on(packet, packet.payload, packet.level, False)
+
+    def _pass_on(self, packet: AudioPacket, payload: bytes, level: int, processed: bool) -> None:
+        if self._last_processed is (not processed):
+            payload = _silence_as_long_as(packet.payload) or payload
+        self._last_processed = processed
+        self._release(packet, payload, level, processed)
 
     def _drop_one(self, reason: DropReason) -> None:
         self.counters.dropped += 1
@@ -280,8 +285,9 @@ class TrackPath:
         self._changed(mode, reason)
 
 
-def _silence_for(packet: AudioPacket) -> bytes:
+def _silence_as_long_as(payload: bytes) -> bytes:
+    """Empty if `payload` is not Opus."""
     try:
-        return opus.silence(opus.duration_samples(packet.payload))
-    except ValueError:  # no Opus at all: as good as any
-        return packet.payload
+        return opus.silence(opus.duration_samples(payload))
+    except ValueError:
+        return b""

@@ -42,8 +42,8 @@ class Rig:
         return self.taking
 
     def _release(self, packet: AudioPacket, payload: bytes, level: int, processed: bool) -> None:
-        seam = bool(self.released) and self.released[-1][1] and not processed
-        assert payload == (b"processed" if processed else opus.silence(960) if seam else RAW)
+        seam = bool(self.released) and self.released[-1][1] is not processed
+        assert payload == (opus.silence(960) if seam else b"processed" if processed else RAW)
         self.released.append((packet.seq_ext, processed))
 
     def submit(self, seq: int, level: int = SPEECH) -> None:
