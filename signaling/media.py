@@ -195,9 +195,10 @@ class MediaPlane:
         desired = self._workers[room.worker].desired
         await desired.put("set_subscriptions", participant.id, lambda: wanted(participant, room.tracks()))
 
-    def keep_muted(self, room: Room, track: Track) -> None:
-        """Keep a track's mute."""
+    def renew_muted(self, room: Room, track: Track) -> None:
+        """Keep a track's mute, and send it even if the worker had it: an offer on its way may say otherwise."""
         desired = self._workers[room.worker].desired
+        desired.doubt("set_muted", track.track_id)
         desired.want("set_muted", track.track_id, lambda: _set_muted(track))
 
     async def set_muted(self, room: Room, track: Track) -> None:

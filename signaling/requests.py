@@ -58,7 +58,12 @@ class Requests:
             raise MessageError(ErrorCode.BAD_MESSAGE, "tracks: a mid appears twice")
         ids = {track.mid: participant.track_id(track.mid, track.source) for track in request.tracks}
         offered = [
-            TrackWanted(mid=track.mid, track_id=ids[track.mid], source=track.source, muted=track.muted)
+            TrackWanted(
+                mid=track.mid,
+                track_id=ids[track.mid],
+                source=track.source,
+                muted=track.muted or _muted_before(participant, ids[track.mid]),
+            )
             for track in request.tracks
         ]
         sdp = await self._media.publish(room, participant, request.sdp, offered)
@@ -76,8 +81,8 @@ class Requests:
     ) -> None:
         known = participant.tracks.get(track_id)
         if known is not None:
-            self._set_muted(room, known, wanted.muted, by_host=False)
-            self._media.keep_muted(room, known)
+            self._set_muted(room, known, known.muted or wanted.muted, by_host=False)
+            self._media.renew_muted(room, known)
             if known.processors:
                 self._media.renew_processing(room, participant, known)
             return
@@ -176,6 +181,12 @@ class Requests:
         room.locked = locked
         self._media.keep_room(room)
         room.broadcast(room.changed())
+
+
+def _muted_before(participant: Participant, track_id: str) -> bool:
+    """Only `mute` unmutes: an offer is also sent to restart ICE, and must not undo what a host did."""
+    known = participant.tracks.get(track_id)
+    return known is not None and known.muted
 
 
 def tell_quality(room: Room, participant: Participant) -> None:

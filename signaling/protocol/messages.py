@@ -140,7 +140,7 @@ class PublishedTrack(Message):
 
     mid: Annotated[str, StringConstraints(min_length=1, max_length=16)]
     source: TrackSource
-    muted: bool = False
+    muted: bool = Field(default=False, description="true mutes; false leaves a known track as it is, `mute` unmutes")
 
 
 class Publish(Message):

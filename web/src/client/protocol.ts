@@ -239,6 +239,7 @@ export interface PublishResult {
 export interface PublishedTrack {
   mid: string;
   source: "microphone" | "music" | "camera" | "screen" | "screen_audio";
+  /** true mutes; false leaves a known track as it is, `mute` unmutes */
   muted?: boolean;
 }
 
