@@ -1,9 +1,11 @@
 """The HTTP side: the web client, `/api/v1/config`, health, security headers; Socket.IO is attached to the same app."""
 
+import traceback
 from html import escape
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -31,6 +33,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
 }
+log = structlog.get_logger()
+
 NOT_BUILT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Candor</title>
 <h1>The web client is not built</h1>
@@ -43,7 +47,9 @@ def create_app(
     settings: SignalingSettings, gateway: Gateway, media: MediaPlane, web_root: Path, version: str
 ) -> web.Application:
     """The whole application. `web_root` is the folder of the built web client; it need not exist."""
-    app = web.Application(middlewares=[_host_check(settings)], client_max_size=settings.max_message_bytes)
+    app = web.Application(
+        middlewares=[_report_mistakes, _host_check(settings)], client_max_size=settings.max_message_bytes
+    )
     app.on_response_prepare.append(_add_headers)
     _Api(settings, media, version).attach(app)
     gateway.attach(app)
@@ -125,6 +131,27 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
         response.headers[name] = value
 
 
+@web.middleware
+async def _report_mistakes(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A mistake of ours is logged by its place alone: what aiohttp would log names the client's address and its headers."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error("http_failed", error=type(error).__name__, where=f"{place.filename}:{place.lineno}")
+        return web.Response(status=500, text="something went wrong on the server\n")
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port; empty for one that cannot be read."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def _host_check(settings: SignalingSettings) -> Middleware:
     """While we listen on loopback only, refuse names that are not ours.
 
@@ -135,7 +162,7 @@ def _host_check(settings: SignalingSettings) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        name = urlsplit(f"//{request.host}").hostname or ""
+        name = host_name(request.host)
         if settings.loopback and not is_loopback(name) and name not in names:
             raise web.HTTPMisdirectedRequest(text="unknown host name; set public_url\n")
         return await handler(request)

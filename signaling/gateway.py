@@ -389,7 +389,10 @@ def origin_allowed(origin: str | None, host: str, listed: list[str]) -> bool:
     """
     if origin is None or origin in listed:
         return True
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and bool(host) and parts.netloc.lower() == host.lower()
 
 

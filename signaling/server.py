@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import ssl
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from signaling.settings import SignalingSettings, prepared
 
 HOSTS = ("path.sock", "watch.sock")
 SHUTDOWN_S = 2.0
+HTTP_LOGGER = "aiohttp.server"  # names addresses and repeats headers; what is our own mistake `app` logs itself
 
 log = structlog.get_logger()
 
@@ -54,6 +56,7 @@ class SignalingServer:
         """Connect to workers and hosts, then listen. Raises OSError if the port is taken."""
         self.media.start()
         self.insights.start()
+        logging.getLogger(HTTP_LOGGER).setLevel(logging.CRITICAL)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.settings.host, self.settings.port, ssl_context=self._tls())
         await site.start()

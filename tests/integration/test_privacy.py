@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -44,7 +45,12 @@ async def served(log: Path) -> AsyncIterator[str]:
 
 
 async def send_junk(url: str) -> None:
-    """Socket.IO packets that the library itself stumbles over, with words of a person in them."""
+    """HTTP headers and Socket.IO packets that the libraries themselves stumble over, with words of a person in them."""
+    for header in ("Host: [::1", f"Host: 127.0.0.1\r\nContent-Length: {JUNK}"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(f"GET /{JUNK} HTTP/1.1\r\n{header}\r\n\r\n".encode())
+        assert (await reader.readline()).split()[1] in (b"400", b"421")
+        writer.close()
     for packet in (
         f"4{JUNK}",
         f'42["chat",{{"text":"{JUNK}"',

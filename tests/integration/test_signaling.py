@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import jwt
@@ -462,6 +463,35 @@ async def test_http(room: Meeting) -> None:
         for name in ("/assets/..%2f..%2fetc%2fpasswd", "/..%2fsecret", "/nothing.txt"):
             async with session.get(url + name) as missing:
                 assert missing.status == 404
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("Host: [::1", 421), ("Host: 127.0.0.1\r\nContent-Length: jam", 400), ("Host: 127.0.0.1\r\nSp ace: jam", 400)],
+)
+async def test_broken_headers_are_refused_and_not_logged(
+    room: Meeting, caplog: pytest.LogCaptureFixture, header: str, status: int
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(room.server.url).port)
+    writer.write(f"GET / HTTP/1.1\r\n{header}\r\n\r\n".encode())
+    assert (await reader.readline()).split()[1] == str(status).encode()
+    writer.close()
+    await writer.wait_closed()
+    assert caplog.text == ""
+
+
+async def test_a_mistake_of_ours_in_a_page_names_its_place_alone(
+    room: Meeting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path, __: str) -> None:
+        raise RuntimeError("jam")
+
+    monkeypatch.setattr(Path, "glob", fail)
+    with structlog.testing.capture_logs() as lines:
+        async with aiohttp.ClientSession() as session, session.get(f"{room.server.url}/x.txt") as answer:
+            assert answer.status == 500
+    assert [(line["event"], line["error"]) for line in lines] == [("http_failed", "RuntimeError")]
+    assert "jam" not in repr(lines) + caplog.text
 
 
 async def test_a_foreign_origin_is_refused(room: Meeting) -> None:

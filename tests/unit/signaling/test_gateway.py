@@ -136,6 +136,7 @@ def test_a_client_that_does_not_read_is_cut() -> None:
         ("null", False),
         ("", False),
         ("file://127.0.0.1:8080", False),
+        ("http://[", False),
     ],
 )
 def test_origins(origin: str | None, allowed: bool) -> None:
