@@ -44,6 +44,7 @@ class DropReason(StrEnum):
     NOT_READY = "not_ready"
     DTLS_QUEUE_FULL = "dtls_queue_full"
     SRTP_REJECTED = "srtp_rejected"
+    SSRC_LIMIT = "ssrc_limit"
     PROTECT_REFUSED = "protect_refused"
     SEND_FAILED = "send_failed"
     UNROUTABLE = "unroutable"

@@ -306,8 +306,8 @@ class Peer:
             return
         rtcp = 192 <= self._receive.view[1] <= 223
         packet = self._inbound.unprotect(self._receive, size, rtcp)
-        if packet is None:
-            self.mux.drops[DropReason.SRTP_REJECTED] += 1
+        if isinstance(packet, DropReason):
+            self.mux.drops[packet] += 1
         elif rtcp:
             self._sink.rtcp_received(self, packet)
         else:

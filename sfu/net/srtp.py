@@ -3,18 +3,25 @@
 pylibsrtp's own `protect` copies a packet three times; the data plane instead builds every packet in one shared buffer and
 protects it there. There is one session per direction per peer, ever, and `allow_repeat_tx` is off, so libsrtp itself refuses
 to protect one (SSRC, sequence number) twice: a second time would reuse an AES-GCM nonce.
+
+libsrtp keeps a state for every SSRC it has seen, in a list that it searches for each packet, so both directions bound it.
 """
 
+import contextlib
 from typing import Any
 
-from pylibsrtp import Policy, Session
+from pylibsrtp import Error, Policy, Session
 from pylibsrtp._binding import ffi, lib
+
+from sfu.errors import DropReason
 
 BUFFER_BYTES = 4096
 """Far more than the largest datagram that is read: a forwarded packet may get a longer header than it came with."""
 REPLAY_WINDOW_PACKETS = 1024
 OVERHEAD_MAX_BYTES = 32
 """Largest growth of a packet by protection: a 16-byte tag and, for SRTCP, a 4-byte index."""
+SSRCS_MAX = 512
+"""SSRCs that a peer may send under, RTP and RTCP together: 32 m-lines with all their layers and RTX are fewer."""
 
 
 class PacketBuffer:
@@ -39,13 +46,21 @@ class InboundSrtp:
         policy.window_size = REPLAY_WINDOW_PACKETS
         self._session = Session(policy)
         self._handle = self._session._srtp[0]
+        self._ssrcs: set[bytes] = set()
 
-    def unprotect(self, buffer: PacketBuffer, size: int, rtcp: bool) -> bytes | None:
-        """The clear packet, or None if it is forged, replayed or malformed."""
+    def unprotect(self, buffer: PacketBuffer, size: int, rtcp: bool) -> bytes | DropReason:
+        """The clear packet, or why there is none: forged, replayed or malformed, or one SSRC too many.
+
+        Only a packet that authenticates makes its SSRC count; nobody else can use the number up.
+        """
+        ssrc = bytes(buffer.view[4:8] if rtcp else buffer.view[8:12])
+        if ssrc not in self._ssrcs and len(self._ssrcs) >= SSRCS_MAX:
+            return DropReason.SSRC_LIMIT
         buffer.length[0] = size
         function = lib.srtp_unprotect_rtcp if rtcp else lib.srtp_unprotect
         if function(self._handle, buffer.cdata, buffer.length):
-            return None
+            return DropReason.SRTP_REJECTED
+        self._ssrcs.add(ssrc)
         return bytes(buffer.view[: buffer.length[0]])
 
 
@@ -68,6 +83,14 @@ class OutboundSrtp:
         if lib.srtp_protect_rtcp(self.handle, buffer.cdata, buffer.length):
             return None
         return buffer.view[: buffer.length[0]]
+
+    def forget(self, ssrc: int) -> None:
+        """Free what libsrtp keeps for an SSRC that will never be used again: not in RTP, nor as the sender of RTCP. Idempotent.
+
+        With it goes the memory of what was protected, so a packet under this SSRC later could reuse a nonce.
+        """
+        with contextlib.suppress(Error):  # nothing was ever sent under it
+            self._session.remove_stream(ssrc)
 
 
 PROTECT = lib.srtp_protect

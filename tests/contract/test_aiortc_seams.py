@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import struct
 
 import aioice.ice
 import pytest
@@ -10,6 +11,7 @@ from aiortc.rtcdtlstransport import SRTP_AEAD_AES_128_GCM, SRTP_AES128_CM_SHA1_8
 from pylibsrtp import Policy, Session
 from pylibsrtp._binding import ffi, lib
 
+from sfu.errors import DropReason
 from sfu.net.peer import Certificate
 from sfu.net.srtp import InboundSrtp, OutboundSrtp, PacketBuffer
 
@@ -93,5 +95,23 @@ def test_libsrtp_works_in_place_and_refuses_to_repeat() -> None:
     protected = bytes(buffer.view[:size])
     assert inbound.unprotect(buffer, size, rtcp=False) == packet
     buffer.view[:size] = protected
-    assert inbound.unprotect(buffer, size, rtcp=False) is None  # replayed
+    assert inbound.unprotect(buffer, size, rtcp=False) is DropReason.SRTP_REJECTED  # replayed
     assert protect() != 0  # one (SSRC, sequence number) is protected once
+
+
+def test_libsrtp_forgets_a_stream() -> None:
+    """`OutboundSrtp.forget` leans on it: the SSRC is given in host order, and what was protected under it is no longer known."""
+    buffer = PacketBuffer()
+    outbound = OutboundSrtp(Policy.SRTP_PROFILE_AEAD_AES_128_GCM, bytes(range(28)))
+
+    def protect(ssrc: int) -> int:
+        packet = struct.pack("!BBHII", 0x80, 96, 1, 1, ssrc)
+        buffer.view[: len(packet)] = packet
+        buffer.length[0] = len(packet)
+        return int(lib.srtp_protect(outbound.handle, buffer.cdata, buffer.length))
+
+    assert [protect(0x01020304), protect(5)] == [0, 0]
+    outbound.forget(0x01020304)
+    outbound.forget(0x01020304)  # idempotent
+    assert protect(0x01020304) == 0
+    assert protect(5) != 0  # the others are still known

@@ -53,7 +53,7 @@ class RigPeer:
             except BlockingIOError:
                 return packets
             clear = self._inbound.unprotect(self._buffer, size, rtcp=False)
-            assert clear is not None, "a packet that does not decrypt, or comes twice"
+            assert isinstance(clear, bytes), "a packet that does not decrypt, or comes twice"
             head = header.parse(clear)
             packets.append((head, clear[head.payload_start : head.payload_end]))
 
