@@ -92,6 +92,8 @@ def _check(code: int, what: str) -> int:
 def packet_samples(payload: bytes, rate_hz: int = RATE_HZ) -> int:
     """Duration of a packet in samples (RFC 6716, Section 3). Raises CodecError if it is malformed."""
     count = _check(load_library().opus_packet_get_nb_samples(payload, len(payload), rate_hz), "packet")
+    if count == 0:  # code 3 may announce no frame at all, and libopus counts them without a word
+        raise CodecError("packet: no frames")
     if count > rate_hz * MAX_PACKET_MS // 1000:
         raise CodecError(f"packet of {count} samples is longer than {MAX_PACKET_MS} ms")
     return count

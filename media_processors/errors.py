@@ -5,6 +5,9 @@ ProcessorError
 └── UnavailableError    a library or model file is missing: `reason` and the `command` that would help
 """
 
+import traceback
+from pathlib import Path
+
 
 class ProcessorError(Exception):
     """Base of everything that a processor or a codec raises."""
@@ -21,3 +24,9 @@ class UnavailableError(ProcessorError):
         super().__init__(reason)
         self.reason = reason
         self.command = command
+
+
+def place_of(error: BaseException) -> str:
+    """Where it was raised, as `file.py:line`: with its type all that may be logged, for its text may quote what was heard."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"

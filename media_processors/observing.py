@@ -11,6 +11,7 @@ import structlog
 
 from media_processors.audio.vad import SileroVad
 from media_processors.base import Observer, ObserverStream
+from media_processors.errors import place_of
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
 from media_processors.frames import TrackRef
 from media_processors.listening import Ear, ListenCounters, TrackListener
@@ -51,6 +52,8 @@ class WatchCounters:
     findings: int = 0
     broken: int = 0
     """Streams closed because they raised."""
+    deaf: int = 0
+    """Tracks no longer heard because our own handling of their packets raised."""
     lag_ms: float = 0.0
     """From a packet's arrival at the worker to its turn here; smoothed."""
     listening: ListenCounters = field(default_factory=ListenCounters)
@@ -141,8 +144,13 @@ class WatchedTrack:
             self._counters.dropped += 1
 
     def work(self) -> None:
-        """Process the oldest packet."""
-        packet = self.waiting.popleft()
+        """Process the oldest packet. A packet that breaks something of ours ends the hearing of this track, of no other."""
+        try:
+            self._hear(self.waiting.popleft())
+        except Exception as error:
+            self._deafen(error)
+
+    def _hear(self, packet: TapPacket) -> None:
         lag_ms = (time.monotonic_ns() - packet.arrival_ns) / 1e6
         self._counters.lag_ms += 0.02 * (lag_ms - self._counters.lag_ms)
         by_ear = {watch.ear: (name, watch) for name, watch in self._watches.items()}
@@ -150,6 +158,15 @@ class WatchedTrack:
             name, watch = by_ear[ear]
             if name in self._watches:
                 self._run(name, watch, partial(watch.stream.push, frame))
+
+    def _deafen(self, error: Exception) -> None:
+        """Close every stream, until another consent epoch begins."""
+        self._counters.deaf += 1
+        log.error("track_deaf", track=self.opened.track_id, error=type(error).__name__, place=place_of(error))
+        self.waiting.clear()
+        for name in list(self._watches):
+            self._stop(name, pending=False)
+            self._unable(name, error)
 
     def tick(self, now_s: float) -> None:
         """Notice that the sender paused."""
@@ -199,8 +216,11 @@ class WatchedTrack:
 
     def _fail(self, name: str, error: Exception) -> None:
         self._counters.broken += 1
-        self._broken[name] = f"it failed: {type(error).__name__}"
         log.error("observer_failed", processor=name, track=self.opened.track_id, error=type(error).__name__)
+        self._unable(name, error)
+
+    def _unable(self, name: str, error: Exception) -> None:
+        self._broken[name] = f"it failed: {type(error).__name__}"
         self._set_status(name, "unavailable", self._broken[name])
 
     def _state(self, name: str, wanted: bool, known: Available) -> None:

@@ -25,7 +25,7 @@ from media_processors import registry
 from media_processors.audio.vad import SileroVad
 from media_processors.base import Transform
 from media_processors.codec import RATE_HZ, OpusEncoder
-from media_processors.errors import ProcessorError, UnavailableError
+from media_processors.errors import ProcessorError, UnavailableError, place_of
 from media_processors.findings import ProcessorInfo, ProcessorStatus
 from media_processors.settings import ProcessingSettings
 from media_processors.streams import PathCounters, PathStream, untouched
@@ -71,6 +71,7 @@ class PathHost:
         self._vad: SileroVad | None = None
         self._selector = selectors.DefaultSelector()
         self._taps: dict[Path, _Tap] = {}
+        self._failures: set[tuple[str, str]] = set()
         self._stopping = False
 
     def start(self) -> None:
@@ -180,9 +181,30 @@ class PathHost:
             tap.link.queue(untouched(packet))
             return
         late = time.monotonic_ns() - packet.arrival_ns > self._late_ns
-        tap.link.queue(stream.push(packet, late))
+        try:
+            result = stream.push(packet, late)
+        except Exception as error:  # whatever is wrong with us or the packet, the other tracks go on
+            tap.tracks[packet.handle] = None
+            tap.link.queue(untouched(packet))
+            self._failed(stream, error)
+            return
+        tap.link.queue(result)
         for status in stream.take_changes():
             self.on_status(status)
+
+    def _failed(self, stream: PathStream, error: Exception) -> None:
+        """From here on the track's packets go back as they are, until it is opened again. Each kind of failure is logged once."""
+        self.counters.failed += 1
+        kind, place = type(error).__name__, place_of(error)
+        if (kind, place) not in self._failures:
+            self._failures.add((kind, place))
+            log.error("path_stream_failed", track_id=stream.opened.track_id, error=kind, place=place)
+        for name in stream.chain.names:
+            self.on_status(
+                ProcessorStatus(
+                    track_id=stream.opened.track_id, processor=name, state="bypass", reason=f"failed: {kind}"
+                )
+            )
 
     def _open(self, tap: _Tap, opened: OpenTrack) -> None:
         wanted = {name: self._transforms[name] for name in opened.processors if name in self._transforms}

@@ -62,6 +62,8 @@ class PathCounters:
     """Results that did not fit into the tap."""
     guard_trips: int = 0
     """How often a transform was found to lose speech."""
+    failed: int = 0
+    """Tracks whose packets go back untouched because handling one of them raised."""
 
     def as_dict(self) -> dict[str, int]:
         """For the channel."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from candor import assets
@@ -16,6 +17,14 @@ Samples = NDArray[np.float32]
 RATE_HZ = 48_000
 PACKET = 960
 MEDIA = Path(__file__).parents[4] / "shared" / "media"
+
+HOSTILE = st.one_of(
+    st.binary(max_size=40),
+    st.builds(
+        lambda toc, count, rest: bytes([toc | 3, count]) + rest, *[st.integers(0, 255)] * 2, st.binary(max_size=40)
+    ),
+)
+"""Any bytes, often such as announce any number of frames (RFC 6716, code 3)."""
 
 
 def load(path: Path) -> Samples:

@@ -74,7 +74,15 @@ def test_hostile_bytes_are_refused_or_decoded_and_never_anything_else(payload: b
         heard = decoder.decode(payload)
     except CodecError:
         return
-    assert len(heard) == samples <= 5_760
+    assert 0 < len(heard) == samples <= 5_760
+
+
+@pytest.mark.parametrize("count", [0x00, 0x40, 0x80, 0xC0])
+def test_a_packet_without_frames_is_malformed(count: int) -> None:
+    """Code 3 with a count of zero (RFC 6716, Section 3.2.5, R5): libopus itself answers 0 samples."""
+    for config in range(32):
+        with pytest.raises(CodecError, match="no frames"):
+            packet_samples(bytes([config << 3 | 3, count]))
 
 
 def test_stereo_packets_decode_to_mono() -> None:

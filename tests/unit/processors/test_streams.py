@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media_processors.audio.denoise import Rnnoise
@@ -15,7 +15,18 @@ from media_processors.findings import ProcessorInfo
 from media_processors.frames import TrackRef
 from media_processors.streams import PathCounters, PathStream, Step, Timeline, level_of
 from sfu.tap import TapPacket, TapResult
-from tests.unit.processors.sounds import PACKET, level_db, noise, opened, packet, pieces, publish, speech, voice
+from tests.unit.processors.sounds import (
+    HOSTILE,
+    PACKET,
+    level_db,
+    noise,
+    opened,
+    packet,
+    pieces,
+    publish,
+    speech,
+    voice,
+)
 
 
 class Halve:
@@ -103,6 +114,25 @@ def test_one_packet_in_one_out(vad: SileroVad, sent: list[Sent], first_seq: int,
             assert packet_samples(result.payload) == each.samples
         if not repeated:
             timestamp += each.samples
+    assert counters.packets == len(sent)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sent=st.lists(
+        st.tuples(HOSTILE, st.integers(0, 4) | st.integers(0, 65_535), st.integers(0, 2**32 - 1) | st.none()),
+        max_size=8,
+    ),
+    late=st.booleans(),
+)
+@example(sent=[(b"\x03\x00", 1, None)] * 2, late=False)
+def test_any_bytes_get_their_answer(vad: SileroVad, sent: list[tuple[bytes, int, int | None]], late: bool) -> None:
+    stream, counters = stream_of(vad)
+    seq = 0
+    for payload, ahead, timestamp in sent:
+        seq += ahead
+        result = stream.push(packet(seq, payload, timestamp, restart=ahead % 2), late)
+        assert result.seq == seq & 0xFFFF
     assert counters.packets == len(sent)
 
 

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from media_processors.audio.vad import SileroVad
 from media_processors.codec import OpusEncoder
 from media_processors.frames import AudioFrame
 from media_processors.listening import Ear, ListenCounters, TrackListener
 from sfu.tap import Sound, TapPacket
+from tests.unit.processors.sounds import HOSTILE
 
 RATE_HZ = 48_000
 FRAME = 960
@@ -100,6 +103,16 @@ def test_repeated_late_and_damaged_packets_are_counted_and_not_heard() -> None:
     assert track.counters.old == 2
     assert track.counters.damaged == 2
     assert track.starts() == [0, 20, 40]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(HOSTILE, st.integers(0, 70_000), st.sampled_from(Sound), st.integers(0, 2**32)), max_size=8))
+@example([(b"\x03\x00", number, Sound.RAW, 0) for number in range(2)])
+def test_any_bytes_are_heard_or_counted(sent: list[tuple[bytes, int, Sound, int]]) -> None:
+    track = Track()
+    for payload, number, sound, clock in sent:
+        track.push(number, payload, sound, clock)
+    assert track.counters.packets == len(sent)
 
 
 def test_a_new_clock_goes_on_where_time_went_on() -> None:

@@ -138,10 +138,10 @@ class Scene:
         else:
             self.states.append((str(params["state"]), str(params["reason"])))
 
-    def open(self, on: bool = True, epoch: int = 0, codec: Literal["opus", "vp8"] = "opus") -> None:
+    def open(self, on: bool = True, epoch: int = 0, codec: Literal["opus", "vp8"] = "opus", handle: int = 1) -> None:
         opened = OpenTrack(
-            handle=1,
-            track_id="track",
+            handle=handle,
+            track_id=f"track-{handle}",
             room_id="room",
             participant_id="participant",
             kind="audio",
@@ -154,11 +154,11 @@ class Scene:
         self.worker.queue(opened)
         self.worker.flush()
 
-    def send(self, count: int = 1, epoch: int = 0, payload: bytes = SILENT_OPUS) -> None:
+    def send(self, count: int = 1, epoch: int = 0, payload: bytes = SILENT_OPUS, handle: int = 1) -> None:
         for _ in range(count):
             self.number += 1
             packet = TapPacket(
-                handle=1,
+                handle=handle,
                 sound=Sound.RAW,
                 marker=0,
                 seq=self.number & 0xFFFF,
@@ -273,6 +273,47 @@ async def test_an_observer_with_a_bug_ends_its_own_stream_only(scene: Scene) -> 
     await until(lambda: "" if scene.host.counters.broken else "the failure")
     assert scene.host.counters.broken == 1
     assert scene.states[-1] == ("unavailable", "it failed: RuntimeError")
+    await scene.channel.request("stats")
+
+
+async def test_a_packet_that_breaks_us_ends_the_hearing_of_its_track_only(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.open()
+    scene.open(handle=2)
+    scene.send()
+    await scene.heard(1)
+
+    def broken(packet: TapPacket, ears: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scene.host._tracks[scene.host._taps[0]._path, 1]._listener, "push", broken)
+    scene.send(3)
+    await until(lambda: "" if ("unavailable", "it failed: ZeroDivisionError") in scene.states else "the status")
+    scene.send(2, handle=2)
+    await scene.heard(3)
+    assert scene.host.counters.deaf == 1
+    assert [finding["track_id"] for finding in scene.findings] == ["track-1", "track-2", "track-2"]
+    scene.open(epoch=1)  # consent given anew: another attempt
+    await until(lambda: "" if scene.states[-1] == ("on", "") else "the status")
+
+
+async def test_a_packet_that_breaks_us_cannot_stop_the_end_of_its_track(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.open()
+    await until(lambda: "" if scene.states else "the track")
+    (track,) = scene.host._tracks.values()
+
+    def broken(packet: TapPacket, ears: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(track._listener, "push", broken)
+    track.waiting.extend([TapPacket(1, Sound.RAW, 0, 1, 960, 0, 0, 127, 0, SILENT_OPUS)] * 2)
+    scene.worker.queue(CloseTrack(1))
+    scene.worker.flush()
+    await until(lambda: "" if scene.observer.streams[0].closed else "the stream to be closed")
+    assert (scene.host.counters.deaf, scene.host._tracks) == (1, {})
     await scene.channel.request("stats")
 
 

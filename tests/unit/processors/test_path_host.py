@@ -1,0 +1,114 @@
+"""The packet loop without its process: what one track or one transform breaks, no other notices."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytest
+
+from media_processors import registry
+from media_processors.base import Samples
+from media_processors.findings import ProcessorInfo, ProcessorStatus
+from media_processors.frames import TrackRef
+from media_processors.path_host import PathHost, _Tap
+from media_processors.settings import ProcessingSettings
+from media_processors.streams import PathStream
+from sfu.tap import CloseTrack, OpenTrack, TapFrame, TapPacket, TapResult
+from tests.unit.processors.sounds import opened, packet, publish, voice
+
+
+class Link:
+    """The worker's end: keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.dropped_full = 0
+        self.sent: list[TapFrame] = []
+
+    def queue(self, frame: TapFrame) -> None:
+        self.sent.append(frame)
+
+    def flush(self) -> bool:
+        return True
+
+
+class Faulty:
+    """A third party's transform with a bug in one of its methods."""
+
+    kind: ClassVar[Literal["transform"]] = "transform"
+    sample_rate_hz = 48_000
+    frame_samples = 480
+    delay_samples = 0
+
+    def __init__(self, fails_in: str) -> None:
+        self.fails_in = fails_in
+
+    def info(self) -> ProcessorInfo:
+        return ProcessorInfo(name="faulty", kind="transform", media="audio", available=True)
+
+    def open(self, track: TrackRef) -> "Faulty":
+        self._maybe_fail("open")
+        return self
+
+    def process(self, samples: Samples) -> Samples:
+        self._maybe_fail("process")
+        return samples
+
+    def reset(self) -> None:
+        self._maybe_fail("reset")
+
+    def _maybe_fail(self, method: str) -> None:
+        if method == self.fails_in:
+            raise RuntimeError("a bug")
+
+
+class Scene:
+    """A started host with one tap."""
+
+    def __init__(self, run_dir: Path, transform: Faulty) -> None:
+        self.host = PathHost(
+            ProcessingSettings(late_ms=1000), run_dir, 1, {"faulty": registry.Loaded(transform.info(), transform)}
+        )
+        self.statuses: list[ProcessorStatus] = []
+        self.closed: list[str] = []
+        self.host.on_status = self.statuses.append
+        self.host.on_close = self.closed.append
+        self.host.start()
+        self.link = Link()
+        self.tap = _Tap(run_dir / "worker-0.tap", self.link)  # type: ignore[arg-type]  # of the link only these methods are used
+
+    def handle(self, *frames: OpenTrack | CloseTrack | TapPacket) -> list[TapResult]:
+        self.link.sent.clear()
+        self.host._handle_all(self.tap, list(frames))
+        return [frame for frame in self.link.sent if isinstance(frame, TapResult)]
+
+
+PAYLOADS = publish(voice(140, 0.3))
+
+
+def arrived(index: int, handle: int = 1) -> TapPacket:
+    return packet(index, PAYLOADS[index])._replace(handle=handle, arrival_ns=2**62)
+
+
+def faulty(track_id: str, handle: int = 1) -> OpenTrack:
+    return opened(track_id=track_id, handle=handle, processors={"faulty": True})
+
+
+def test_a_packet_that_breaks_us_bypasses_its_track_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(tmp_path, Faulty("nowhere"))
+    scene.handle(faulty("bad"), faulty("good", 2))
+    scene.statuses.clear()
+    stream = scene.tap.tracks[1]
+    assert stream is not None
+
+    def broken(packet: TapPacket, late: bool) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stream, "push", broken)
+    results = scene.handle(arrived(0), arrived(0, 2), arrived(1), arrived(1, 2))
+    assert [(result.handle, result.seq) for result in results] == [(1, 0), (2, 0), (1, 1), (2, 1)]
+    assert [result.payload for result in results if result.handle == 1] == PAYLOADS[:2]
+    assert [result.dry for result in results if result.handle == 1] == [1, 1]
+    assert scene.host.counters.failed == 1
+    told = [(status.track_id, status.state, status.reason) for status in scene.statuses if status.track_id == "bad"]
+    assert told == [("bad", "bypass", "failed: ZeroDivisionError")]
+    scene.handle(faulty("bad"))  # opened again: another attempt
+    assert isinstance(scene.tap.tracks[1], PathStream)
