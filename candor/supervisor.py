@@ -1,6 +1,6 @@
 """Starts the processes of one node and keeps them running: signaling, media workers, path host, watch host, model engine.
 
-A child that dies is started again, at once the first time, then with a growing delay. Settings go to a child through its
+A child that dies is started again, after 0.2 s the first time, then with a growing delay. Settings go to a child through its
 standard input, never through its arguments or environment, and secrets only to signaling; when that pipe closes, because the
 supervisor is gone, the child ends itself.
 """
@@ -102,7 +102,10 @@ class Supervisor:
         delay_s = RESTART_DELAY_S
         while True:
             started = time.monotonic()
-            code = await self._run(child)
+            try:
+                code: int | str = await self._run(child)
+            except OSError as error:  # no memory or no process left to start it with: try again, like after a death
+                code = type(error).__name__
             child.restarts += 1
             healthy = time.monotonic() - started > HEALTHY_AFTER_S
             delay_s = RESTART_DELAY_S if healthy else min(2 * delay_s, RESTART_DELAY_MAX_S)

@@ -127,7 +127,7 @@ class PathHost:
             stream.push(TapPacket(0, 0, 0, index, index * 960, 0, 0, 0, 0, payload), late=False)
 
     def _connect(self) -> None:
-        hello = Hello(role="path", pid=os.getpid())
+        hello = Hello(role="path", pid=os.getpid(), processors=tuple(sorted(self._transforms)))
         for path in self._tap_paths:
             if path in self._taps:
                 continue

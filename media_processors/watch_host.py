@@ -67,6 +67,10 @@ class WatchHost:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
 
+    def observer_names(self) -> tuple[str, ...]:
+        """What may run here, now or once its model is there."""
+        return tuple(info.name for info in registry.infos(self._processors, "observer"))
+
     async def start(self) -> None:
         """Load what observers need, listen, connect."""
         try:
@@ -250,7 +254,7 @@ class _Tap:
     async def keep_connected(self) -> None:
         """Connect, read until the worker is gone, begin again."""
         loop = asyncio.get_running_loop()
-        hello = Hello(role="watch", pid=os.getpid())
+        hello = Hello(role="watch", pid=os.getpid(), processors=self._host.observer_names())
         while True:
             try:
                 self._link = connect(self._path, hello)

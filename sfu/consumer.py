@@ -37,6 +37,18 @@ A plain tuple, since one is made for every packet and consumer: a named one cost
 """
 
 
+class Numbers(NamedTuple):
+    """Where an outgoing stream stands, without what fed it."""
+
+    ssrc: int
+    last_seq: int
+    rtx_seq: int
+    last_timestamp: int
+    last_sent_ns: int
+    picture_id: int
+    tl0: int
+
+
 class Consumer:
     """The outgoing stream of one m-line of a subscriber."""
 
@@ -44,13 +56,12 @@ class Consumer:
         "current",
         "downlink",
         "first_ext",
+        "keyframe_asked_ns",
         "kind",
         "last_sent_ns",
         "last_seq",
         "last_timestamp",
-        "layer_index",
-        "layer_reason",
-        "needs_keyframe",
+        "numbering",
         "octets",
         "packets",
         "peer",
@@ -60,7 +71,6 @@ class Consumer:
         "remote_loss",
         "report_ntp",
         "report_sent_ns",
-        "restarts",
         "retransmitted",
         "ring",
         "rtx_seq",
@@ -90,9 +100,10 @@ class Consumer:
         """What it is fed from now."""
         self.target: Source | None = None
         """Video: what it should be fed from, at the next key frame; None pauses."""
-        self.needs_keyframe = True
+        self.keyframe_asked_ns = 0
         self.first_ext = 0
-        self.restarts = 0
+        self.numbering = 0
+        """`Source.numbering` that the offsets belong to."""
         self.seq_offset = 0
         self.timestamp_offset = 0
         self.picture_id = 0
@@ -104,32 +115,38 @@ class Consumer:
         self.octets = 0
         self.retransmitted = 0
         self.switches = 0
-        self.layer_index: int | None = None
-        self.layer_reason = "available"
         self.report_ntp = 0
         """Middle 32 bits of the NTP time in the last sender report, by which a receiver report names it."""
         self.report_sent_ns = 0
         self.remote_loss = 0.0
         """Fraction that the subscriber reports lost."""
 
-    def continue_numbering(self, previous: Consumer) -> None:
-        """Go on where `previous` stopped: a client that keeps SSRCs over reuse must see one numbering (and SRTP as well)."""
-        self.last_seq = previous.last_seq
-        self.rtx_seq = previous.rtx_seq
-        self.last_timestamp = previous.last_timestamp
-        self.last_sent_ns = previous.last_sent_ns
-        self.picture_id = previous.picture_id
-        self.tl0 = previous.tl0
+    def numbers(self) -> Numbers:
+        """Where the outgoing stream stands."""
+        return Numbers(
+            self.ssrc, self.last_seq, self.rtx_seq, self.last_timestamp, self.last_sent_ns, self.picture_id, self.tl0
+        )
 
-    def sent(self, seq: int, timestamp: int, size_bytes: int, now_ns: int) -> None:
-        """A packet went out under these numbers; one that was late at the publisher does not move the newest back."""
-        if (seq - self.last_seq) & 0xFFFF < 0x8000:
+    def go_on_from(self, numbers: Numbers) -> None:
+        """Go on where another consumer stopped: a client that keeps SSRCs must see one numbering (and SRTP as well)."""
+        self.last_seq = numbers.last_seq
+        self.rtx_seq = numbers.rtx_seq
+        self.last_timestamp = numbers.last_timestamp
+        self.last_sent_ns = numbers.last_sent_ns
+        self.picture_id = numbers.picture_id
+        self.tl0 = numbers.tl0
+
+    def sent(self, seq: int, timestamp: int, size_bytes: int, now_ns: int) -> bool:
+        """A packet went out under these numbers; whether it is the newest: one that was late does not move the newest back."""
+        newest = (seq - self.last_seq) & 0xFFFF < 0x8000
+        if newest:
             self.last_seq = seq
             self.last_timestamp = timestamp
             self.last_sent_ns = now_ns
         self.packets += 1
         self.octets += size_bytes
         self.downlink.sent_bytes += size_bytes
+        return newest
 
     def rebase(self, source: Source, seq_ext: int, timestamp: int, now_ns: int, vp8: Vp8Descriptor | None) -> None:
         """From this packet of `source` on, continue the outgoing numbering."""
@@ -140,7 +157,7 @@ class Consumer:
             self.picture_id_offset = self.picture_id + 1 - vp8.picture_id
             self.tl0_offset = self.tl0 + 1 - vp8.tl0
         self.first_ext = seq_ext
-        self.restarts = source.reception.restarts
+        self.numbering = source.numbering
         self.switches += self.current is not None
         self.current = source
 

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from sfu.net.peer import Peer
     from sfu.path import TrackPath
 
+AUDIO_MS_PER_S = 1_500.0
+AUDIO_BURST_MS = 4_000.0
+AUDIO_PACKET_MIN_MS = 8.0
+"""What a packet costs at least: so short ones are limited to 187 a second."""
+VIDEO_BYTES_PER_S = 2_500_000.0
+"""20 Mb/s for one layer."""
 LIVE_WITHIN_NS = 1_000_000_000
 """A layer without packets for this long is not offered to consumers."""
 
@@ -41,10 +47,43 @@ class RateMeter:
             self._since_ns = now_ns
 
 
+class RateGuard:
+    """A token bucket: what one source may send, in a unit of its owner's choice per second, with a burst."""
+
+    __slots__ = ("_burst", "_filled_ns", "_per_s", "_tokens")
+
+    def __init__(self, per_s: float, burst: float) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._tokens = burst
+        self._filled_ns = 0
+
+    @classmethod
+    def audio(cls) -> RateGuard:
+        """Milliseconds of sound: half as fast again as time passes, so that nobody can flood the path host."""
+        return cls(AUDIO_MS_PER_S, AUDIO_BURST_MS)
+
+    @classmethod
+    def video(cls) -> RateGuard:
+        """Bytes."""
+        return cls(VIDEO_BYTES_PER_S, 2 * VIDEO_BYTES_PER_S)
+
+    def take(self, amount: float, now_ns: int) -> bool:
+        """Whether so much more is within the limit; if so it is paid for."""
+        elapsed_s = (now_ns - self._filled_ns) / 1e9
+        self._filled_ns = now_ns
+        self._tokens = min(self._burst, self._tokens + elapsed_s * self._per_s)
+        if self._tokens < amount:
+            return False
+        self._tokens -= amount
+        return True
+
+
 class Source:
     """Receive state of one SSRC."""
 
     __slots__ = (
+        "_restarts",
         "clock_hz",
         "height",
         "last_arrival_ns",
@@ -52,6 +91,7 @@ class Source:
         "numbering",
         "producer",
         "rate",
+        "rate_guard",
         "reception",
         "rid",
         "ssrc",
@@ -66,19 +106,27 @@ class Source:
         self.reception = Reception(ssrc, self.clock_hz)
         self.nacks = NackTracker() if producer.kind == "video" else None
         self.numbering = 0
-        """Value of `reception.restarts` that `nacks` belongs to."""
+        """Counts how often the numbers of this source became unrelated to those before: consumers then rebase."""
+        self._restarts = 0
         self.rate = RateMeter()
+        self.rate_guard = RateGuard.audio() if producer.kind == "audio" else RateGuard.video()
         self.last_arrival_ns = 0
         self.width = 0
         self.height = 0
 
-    def note_for_repair(self, seq_ext: int, now_ns: int) -> None:
-        """A video packet came: gaps before it will be asked for. What was missing of an older numbering never comes."""
-        if self.numbering != self.reception.restarts:
-            self.numbering = self.reception.restarts
-            self.nacks = NackTracker()
+    def follow_numbering(self) -> None:
+        """The publisher may have begun to number anew (RFC 3550 appendix A.1)."""
+        if self._restarts != self.reception.restarts:
+            self._restarts = self.reception.restarts
+            self.renumber()
+
+    def renumber(self) -> None:
+        """What comes now is not the continuation of what came before: nothing between them is missing."""
+        self.numbering += 1
         if self.nacks is not None:
-            self.nacks.note(seq_ext, now_ns)
+            self.nacks = NackTracker()
+        if self.producer.path is not None:
+            self.producer.path.renumber()
 
     def live(self, now_ns: int) -> bool:
         """Whether packets came within the last second."""
@@ -104,6 +152,13 @@ class Producer:
         self.path: TrackPath | None = None
         self.level_extension = media.extension_ids.get("audio-level", 0)
         self.transport_cc_extension = media.extension_ids.get("transport-cc", 0)
+
+    def set_muted(self, muted: bool) -> None:
+        """While muted nothing goes out; afterwards numbering goes on where it stopped, without a gap."""
+        if self.muted and not muted:
+            for source in self.sources.values():
+                source.renumber()
+        self.muted = muted
 
     def layers(self, now_ns: int) -> list[Source]:
         """The live sources, low to high."""

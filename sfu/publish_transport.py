@@ -89,22 +89,24 @@ class PublishTransport:
         return sdp
 
     def _apply(self, agreed: list[PublishedMedia], wanted: dict[str, TrackWanted]) -> None:
-        kept = {media.mid for media in agreed}
-        for mid in [mid for mid in self.producers if mid not in kept]:
+        """Everything that ended or changed first, then what is new: two tracks may have changed places."""
+        unchanged = {media.mid for media in agreed if self._carries(media, wanted[media.mid])}
+        for mid in [mid for mid in self.producers if mid not in unchanged]:
             self._drop(mid)
         for media in agreed:
             track = wanted[media.mid]
-            current = self.producers.get(media.mid)
-            if current is not None and current.track_id == track.track_id and current.media == media:
-                current.muted = track.muted
+            if media.mid in unchanged:
+                self.producers[media.mid].set_muted(track.muted)
                 continue
-            if current is not None:
-                self._drop(media.mid)
             producer = Producer(track.track_id, self.participant_id, track.source, self.peer, media)
             producer.muted = track.muted
             self.producers[media.mid] = producer
             self._plane.add_producer(producer)
             self._on_producer(producer)
+
+    def _carries(self, media: PublishedMedia, track: TrackWanted) -> bool:
+        current = self.producers.get(media.mid)
+        return current is not None and current.track_id == track.track_id and current.media == media
 
     def _drop(self, mid: str) -> None:
         producer = self.producers.pop(mid)

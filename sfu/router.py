@@ -52,6 +52,7 @@ class Router:
         self.participants: dict[str, Participant] = {}
         self.tracks: dict[str, Producer] = {}
         self.speakers = ActiveSpeakers()
+        self._closing: set[asyncio.Task[None]] = set()
         self._plane = plane
         self._taps = taps
         self._make_peer = make_peer
@@ -107,9 +108,15 @@ class Router:
         self._room_changed()
 
     def _publish_state(self, transport: PublishTransport, state: PeerState) -> None:
+        """Tracks are offered while their transport is connected; one that failed for good is closed with its tracks."""
         self._tell_state(transport.participant_id, "publish", state)
-        if state is PeerState.CONNECTED:
-            self._room_changed()
+        self._room_changed()
+        participant = self.participants.get(transport.participant_id)
+        if state is PeerState.FAILED and participant is not None and participant.publish is transport:
+            participant.publish = None
+            closing = asyncio.create_task(transport.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     # --- subscribe
 
@@ -192,6 +199,7 @@ class Router:
         """Close everything; idempotent."""
         for participant_id in list(self.participants):
             await self.drop(participant_id)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _tell_state(self, participant_id: str, direction: str, state: PeerState) -> None:
         message = {"participant_id": participant_id, "direction": direction, "state": state.value}

@@ -14,12 +14,20 @@ from typing import Protocol
 import structlog
 
 from sfu.channel.messages import Offer, OfferedMedia, WantedTrack
-from sfu.consumer import Consumer
+from sfu.consumer import Consumer, Numbers
 from sfu.dataplane.base import DataPlane
 from sfu.downlink import Downlink
 from sfu.errors import NegotiationError, TransportError
 from sfu.layer_control import LayerControl
-from sfu.negotiation.offer import PAYLOAD_TYPES, Section, SectionPool, SubscribeAnswer, Wanted, parse_answer
+from sfu.negotiation.offer import (
+    PAYLOAD_TYPES,
+    Section,
+    SectionPool,
+    SectionState,
+    SubscribeAnswer,
+    Wanted,
+    parse_answer,
+)
 from sfu.net.peer import Peer, PeerState
 from sfu.producer import Producer
 from sfu.publish_transport import PeerFactory, local_transport
@@ -28,6 +36,7 @@ log = structlog.get_logger()
 
 COALESCE_S = 0.02
 ANSWER_TIMEOUT_S = 20.0
+BACKOFF_S = 1.0
 
 
 class Tracks(Protocol):
@@ -60,17 +69,23 @@ class SubscribeTransport:
         self._tracks = tracks
         self._on_offer = on_offer
         self._pool = SectionPool(stable_ssrcs=stable_ssrcs, random_ssrc=lambda: secrets.randbelow(2**32 - 1) + 1)
-        self._last_consumers: dict[str, Consumer] = {}
+        self._numbers: dict[str, Numbers] = {}
+        """By mid: where the last consumer there stopped."""
+        self._accepted: dict[str, frozenset[int]] = {}
+        """By mid: the payload types that the client takes, by its last answer."""
         self._downlink = Downlink(self.peer, self.layers)
         self._wanted: list[WantedTrack] = []
         self._session_id = secrets.randbits(62)
         self._version = 0
-        self._last_offer = ""
+        self._offer: Offer | None = None
+        """The last one, sent again if its answer does not come."""
+        self._offer_restarts = False
         self._answers: asyncio.Queue[tuple[int, SubscribeAnswer | None]] = asyncio.Queue(8)
         self._nudge = asyncio.Event()
         self._restart_wanted = False
         self._connected_once = False
         self._loop: asyncio.Task[None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to negotiate; the first offer brings ICE and DTLS up even if there is nothing to receive yet."""
@@ -114,36 +129,45 @@ class SubscribeTransport:
             self._nudge.clear()
             try:
                 await self._round()
-            except (ValueError, TransportError) as error:
-                log.warning("subscribe_round_failed", participant=self.participant_id, error=str(error))
+            except Exception as error:  # whatever it was, it must not end the loop that all media depends on
+                log.warning("subscribe_round_failed", participant=self.participant_id, error=type(error).__name__)
+                await asyncio.sleep(BACKOFF_S)
+                self._nudge.set()
 
     async def _round(self) -> None:
         needed = self._pool.reconcile(self._resolved())
         self._follow_producers()
-        if not needed and not self._restart_wanted:
+        if not (needed or self._restart_wanted or self._pool.in_flight):
             return
-        restart = False
         if not self._pool.in_flight:
-            restart, self._restart_wanted = self._restart_wanted and self._connected_once, False
-            if restart:
-                await self.peer.prepare_restart()
-            self._version += 1
-            self._drain_answers()
-            self._last_offer = self._pool.offer(
-                local_transport(self.peer), session_id=self._session_id, version=self._version
-            )
-        self._on_offer(
-            Offer(participant_id=self.participant_id, sdp=self._last_offer, version=self._version, tracks=self._map())
-        )
+            await self._make_offer()
+        if self._offer is not None:
+            self._on_offer(self._offer)
         answer = await self._answer()
         if answer is None:
             self._nudge.set()  # offer it again: the client may have lost it with its socket
             return
-        attached, _ = self._pool.answered(answer)
-        await self._connect(answer, restart=restart)
-        for section in attached:
-            self._attach(section, answer)
+        self._pool.answered(answer)
+        for mid, media in answer.media.items():
+            receives = media.direction in ("recvonly", "sendrecv")
+            self._accepted[mid] = media.payload_types if receives else frozenset()
+        if not self._connected_once:
+            await self._connect(answer)
+        elif self._offer_restarts:
+            self._restarting = asyncio.create_task(self._complete_restart(answer))
+        self._follow_producers()
         self._nudge.set()  # what changed meanwhile, and m-lines that became free
+
+    async def _make_offer(self) -> None:
+        self._offer_restarts, self._restart_wanted = self._restart_wanted and self._connected_once, False
+        if self._offer_restarts:
+            if self._restarting is not None:
+                self._restarting.cancel()
+            await self.peer.prepare_restart()
+        self._version += 1
+        self._drain_answers()
+        sdp = self._pool.offer(local_transport(self.peer), session_id=self._session_id, version=self._version)
+        self._offer = Offer(participant_id=self.participant_id, sdp=sdp, version=self._version, tracks=self._map())
 
     def _resolved(self) -> list[Wanted]:
         producers = (self._tracks.producer(track.track_id) for track in self._wanted)
@@ -168,65 +192,66 @@ class SubscribeTransport:
                         return answer
         return None
 
-    async def _connect(self, answer: SubscribeAnswer, *, restart: bool) -> None:
+    async def _connect(self, answer: SubscribeAnswer) -> None:
         remote = answer.remote
-        if restart:
-            await self.peer.complete_restart(remote.ufrag, remote.password)
-        elif not self._connected_once:
-            await self.peer.connect(
-                remote.ufrag,
-                remote.password,
-                remote.fingerprint_algorithm,
-                remote.fingerprint,
-                remote_is_passive=remote.setup == "passive",
-            )
-            self._connected_once = True
+        await self.peer.connect(
+            remote.ufrag,
+            remote.password,
+            remote.fingerprint_algorithm,
+            remote.fingerprint,
+            remote_is_passive=remote.setup == "passive",
+        )
+        self._connected_once = True
+
+    async def _complete_restart(self, answer: SubscribeAnswer) -> None:
+        """Beside the loop: changes of the room do not wait for it, and media goes on over the old path meanwhile."""
+        try:
+            await self.peer.complete_restart(answer.remote.ufrag, answer.remote.password)
+        except TransportError:
+            log.warning("ice_restart_failed", participant=self.participant_id)
 
     # --- consumers
 
     def _follow_producers(self) -> None:
-        """Stop what is no longer carried; feed what is from its track's new producer, if the publisher came back meanwhile."""
+        """Feed every live m-line from its track's producer of now, and nothing else."""
         carried = self._pool.offered_tracks()
         for mid, consumer in list(self.consumers.items()):
             section = carried.get(mid)
-            if section is None or section.track_id != consumer.producer.track_id:
-                self._detach(mid)
-                continue
             producer = self._tracks.producer(consumer.producer.track_id)
-            if producer is not None and producer is not consumer.producer:
+            gone = section is None or section.track_id != consumer.producer.track_id
+            if gone or (producer is not None and producer is not consumer.producer):
                 self._detach(mid)
-                self._send(mid, producer, section)
+        for mid, section in carried.items():
+            if mid not in self.consumers and section.state is SectionState.LIVE:
+                self._attach(mid, section)
 
     def _detach(self, mid: str) -> None:
         consumer = self.consumers.pop(mid)
         self._plane.remove_consumer(consumer)
         self.layers.remove(consumer)
+        self._numbers[mid] = consumer.numbers()
 
-    def _attach(self, section: Section, answer: SubscribeAnswer) -> None:
+    def _attach(self, mid: str, section: Section) -> None:
         producer = self._tracks.producer(section.track_id or "")
         if producer is None:
             return
-        if PAYLOAD_TYPES[producer.codec][0] not in answer.media[section.mid].payload_types:
-            log.info(
-                "codec_not_accepted", participant=self.participant_id, track=producer.track_id, codec=producer.codec
-            )
+        if PAYLOAD_TYPES[producer.codec][0] not in self._accepted.get(mid, frozenset()):
+            log.debug("codec_not_accepted", participant=self.participant_id, track=producer.track_id)
             return
-        self._send(section.mid, producer, section)
-
-    def _send(self, mid: str, producer: Producer, section: Section) -> None:
         consumer = Consumer(producer, self._downlink, section.ssrc, section.rtx_ssrc)
-        previous = self._last_consumers.get(mid)
-        if previous is not None and previous.ssrc == consumer.ssrc:
-            consumer.continue_numbering(previous)
-        self.consumers[mid] = self._last_consumers[mid] = consumer
+        numbers = self._numbers.get(mid)
+        if numbers is not None and numbers.ssrc == consumer.ssrc:
+            consumer.go_on_from(numbers)
+        self.consumers[mid] = consumer
         self._plane.add_consumer(consumer)
         self.layers.add(consumer, time.monotonic_ns())
 
     async def close(self) -> None:
         """Stop negotiating and sending; idempotent."""
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+        for task in (self._loop, self._restarting):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         for mid in list(self.consumers):
             self._detach(mid)
         self._plane.remove_peer(self.peer)

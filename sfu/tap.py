@@ -50,6 +50,8 @@ class Hello(BaseModel):
 
     role: Literal["path", "watch"]
     pid: int
+    processors: tuple[str, ...] = ()
+    """The processors that run in this host: it is given only tracks on which one of them is wanted."""
 
 
 class OpenTrack(BaseModel):
@@ -182,27 +184,35 @@ class TapSocket:
         """For event loops."""
         return self.sock.fileno()
 
-    def queue(self, frame: TapFrame) -> bool:
-        """Add a frame to the next message. False (and counted) if it had to be dropped. Raises OSError if the peer is gone."""
+    def queue(self, frame: TapFrame) -> None:
+        """Add a frame to the next message. Raises OSError if the peer is gone."""
         data = encode(frame)
-        sent = True
         if self._pending_bytes + len(data) > MAX_MESSAGE_BYTES:
-            sent = self.flush()
+            self.flush()
         self._pending.append(data)
         self._pending_bytes += len(data)
-        return sent
 
     def flush(self) -> bool:
-        """Send what is queued. False (and counted) if the socket was full: those frames are dropped."""
+        """Send what is queued. False if the socket was full: those frames are dropped and counted in `dropped_full`."""
         if not self._pending:
             return True
         count, message = len(self._pending), b"".join(self._pending)
         self._pending.clear()
         self._pending_bytes = 0
+        if self._sent(message):
+            return True
+        self.dropped_full += count
+        return False
+
+    def send(self, frame: TapFrame) -> bool:
+        """Send a frame now, behind what is queued. False if the socket is full: the caller still has it, and tries again."""
+        self.flush()
+        return self._sent(encode(frame))
+
+    def _sent(self, message: bytes) -> bool:
         try:
             self.sock.send(message)
         except BlockingIOError:
-            self.dropped_full += count
             return False
         return True
 

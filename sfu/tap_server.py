@@ -1,7 +1,8 @@
 """The worker's side of the taps: hosts come and go, tracks are opened on them, packets go out, results come back.
 
 One path host and one watch host at a time; a second one of a role replaces the first (it is the restarted one). What one turn
-of the event loop queues for a host leaves in one message at the turn's end. A full socket is a counted drop, never a wait.
+of the event loop queues for a host leaves in one message at the turn's end. A full socket is a counted drop of packets, never a
+wait; what opens, changes and closes tracks is kept, the latest for each, and tried again until it is sent.
 """
 
 import asyncio
@@ -91,6 +92,30 @@ class Tapped:
         )
 
 
+class Host:
+    """A connected host."""
+
+    __slots__ = ("control", "link", "processors", "role")
+
+    def __init__(self, link: TapSocket, hello: Hello) -> None:
+        self.link = link
+        self.role: Role = hello.role
+        self.processors = frozenset(hello.processors)
+        self.control: dict[int, OpenTrack | CloseTrack] = {}
+        """What the host still has to be told of tracks, the latest of each."""
+
+    def runs_any(self, processors: dict[str, bool], *, switched_on: bool) -> bool:
+        """Whether one of these (that is switched on, if that matters) runs in this host."""
+        return any(name in self.processors and (on or not switched_on) for name, on in processors.items())
+
+    def send_control(self) -> None:
+        """Send what waits, as far as the socket takes it. Raises OSError if the host is gone."""
+        for handle, frame in list(self.control.items()):
+            if not self.link.send(frame):
+                return
+            del self.control[handle]
+
+
 class TapServer:
     """Listens for hosts on one Unix socket."""
 
@@ -98,7 +123,7 @@ class TapServer:
         self._socket_path = path
         self._plane = plane
         self._on_path_state = on_path_state
-        self._hosts: dict[Role, TapSocket] = {}
+        self._hosts: dict[Role, Host] = {}
         self._unnamed: set[TapSocket] = set()
         self._tapped: dict[str, Tapped] = {}
         self._by_handle: dict[int, Tapped] = {}
@@ -118,20 +143,17 @@ class TapServer:
             loop.remove_reader(self._listener.fileno())
             self._listener.close()
             self._listener = None
-        for host in (*self._hosts.values(), *self._unnamed):
-            loop.remove_reader(host.fileno())
-            host.close()
+        for link in (*(host.link for host in self._hosts.values()), *self._unnamed):
+            loop.remove_reader(link.fileno())
+            link.close()
         self._hosts.clear()
         self._unnamed.clear()
-
-    def attached(self, role: Role) -> bool:
-        """Whether a host of this role is connected."""
-        return role in self._hosts
 
     # --- tracks
 
     def open(self, room_id: str, producer: Producer) -> None:
         """A producer that may be processed once `set_processing` says so."""
+        self.close_track(producer.track_id)
         self._next_handle += 1
         tapped = Tapped(self._next_handle, room_id, producer)
         self._tapped[producer.track_id] = tapped
@@ -144,8 +166,8 @@ class TapServer:
             return
         del self._by_handle[tapped.handle]
         tapped.producer.path = None
-        for role in list(self._hosts):
-            self._post(role, CloseTrack(tapped.handle))
+        for host in list(self._hosts.values()):
+            self._tell(host, tapped.handle, CloseTrack(tapped.handle))
 
     def set_processing(self, track_id: str, processors: dict[str, bool], epoch: int) -> None:
         """Replace which processors run on a track. Without any (not even switched off ones) it is never in the path."""
@@ -154,10 +176,17 @@ class TapServer:
             return
         tapped.processors = dict(processors)
         tapped.epoch = epoch
-        if processors and tapped.path is None and tapped.producer.codec == "opus" and not tapped.producer.media.stereo:
+        if tapped.path is None and self._belongs_in_path(tapped):
             self._put_in_path(tapped)
-        for role in list(self._hosts):
-            self._open_on(role, tapped)
+        for host in list(self._hosts.values()):
+            self._open_on(host, tapped)
+
+    def _belongs_in_path(self, tapped: Tapped) -> bool:
+        """A mono voice for which some transform exists, switched on or not: switching is the host's, without a seam."""
+        host, producer = self._hosts.get("path"), tapped.producer
+        if host is None or producer.codec != "opus" or producer.media.stereo:
+            return False
+        return host.runs_any(tapped.processors, switched_on=False)
 
     def processing(self, track_id: str) -> tuple[dict[str, bool], int]:
         """(processors, epoch) of a track, for snapshots."""
@@ -170,7 +199,8 @@ class TapServer:
 
         def send(packet: AudioPacket, restart: bool) -> bool:
             tapped.heard_bytes += len(packet.payload)
-            if not self._post("path", _tap_packet(tapped, packet, packet.payload, packet.level, Sound.RAW, restart)):
+            frame = _tap_packet(tapped, packet, packet.payload, packet.level, Sound.RAW, restart)
+            if not self._post("path", frame):
                 return False
             asyncio.get_running_loop().call_later(DEADLINE_NS / 1e9, lambda: path.expire(time.monotonic_ns()))
             return True
@@ -193,24 +223,35 @@ class TapServer:
     # --- packets out
 
     def heard(self, producer: Producer, packet: AudioPacket, payload: bytes, level: int, sound: Sound) -> None:
-        """A packet for the watch host, if any of its observers is on for this track."""
-        if "watch" not in self._hosts:
+        """A packet for the watch host, if one of its observers is on for this track."""
+        host = self._hosts.get("watch")
+        if host is None:
             return
         tapped = self._tapped.get(producer.track_id)
-        if tapped is not None and any(tapped.processors.values()):
+        if tapped is not None and host.runs_any(tapped.processors, switched_on=True):
             self._post("watch", _tap_packet(tapped, packet, payload, level, sound, restart=False))
 
-    def _open_on(self, role: Role, tapped: Tapped) -> None:
-        if role == "watch" or tapped.path is not None:
-            self._post(role, tapped.config())
+    def _open_on(self, host: Host, tapped: Tapped) -> None:
+        if host.role == "watch" or tapped.path is not None:
+            self._tell(host, tapped.handle, tapped.config())
+
+    def _tell(self, host: Host, handle: int, frame: OpenTrack | CloseTrack) -> None:
+        host.control[handle] = frame
+        try:
+            host.send_control()
+        except OSError:
+            self._lost(host)
 
     def refresh(self) -> None:
-        """Every second: tell the path host about losses and bitrates that changed."""
+        """Every second: tell the path host about losses and bitrates that changed, and hosts what they could not take before."""
+        host = self._hosts.get("path")
         for tapped in self._tapped.values():
-            if tapped.path is not None and tapped.refresh():
-                self._open_on("path", tapped)
+            if tapped.path is not None and tapped.refresh() and host is not None:
+                self._open_on(host, tapped)
+        self._flush()
 
-    def _post(self, role: Role, frame: TapFrame) -> bool:
+    def _post(self, role: Role, frame: TapPacket) -> bool:
+        """Queue a packet for a host; whether it is on its way."""
         host = self._hosts.get(role)
         if host is None:
             return False
@@ -218,22 +259,23 @@ class TapServer:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
         try:
-            taken = host.queue(frame)
+            host.link.queue(frame)
         except OSError:
-            self._lost(role, host)
+            self._lost(host)
             return False
-        if not taken:
-            self._plane.counters.drops[DropReason.TAP_FULL] += 1
-        return taken
+        return True
 
     def _flush(self) -> None:
         self._flush_due = False
-        for role, host in list(self._hosts.items()):
+        for host in list(self._hosts.values()):
+            before = host.link.dropped_full
             try:
-                if not host.flush():
-                    self._plane.counters.drops[DropReason.TAP_FULL] += 1
+                host.link.flush()
+                if host.control:
+                    host.send_control()
             except OSError:
-                self._lost(role, host)
+                self._lost(host)
+            self._plane.counters.drops[DropReason.TAP_FULL] += host.link.dropped_full - before
 
     # --- hosts
 
@@ -244,59 +286,61 @@ class TapServer:
             sock, _ = self._listener.accept()
         except OSError:
             return
-        host = TapSocket(sock)
-        self._unnamed.add(host)
-        asyncio.get_running_loop().add_reader(host.fileno(), self._readable, host)
+        link = TapSocket(sock)
+        self._unnamed.add(link)
+        asyncio.get_running_loop().add_reader(link.fileno(), self._readable, link)
 
-    def _readable(self, host: TapSocket) -> None:
+    def _readable(self, link: TapSocket) -> None:
         for _ in range(MESSAGES_PER_TURN):
             try:
-                frames = host.receive()
+                frames = link.receive()
             except ValueError:
                 self._plane.counters.drops[DropReason.PATH_STRAY] += 1
                 continue
             except OSError:
                 frames = None
             if frames is None:
-                self._end(host)
+                self._end(link)
                 return
             if not frames:
                 return
             for frame in frames:
-                self._frame(host, frame)
+                self._frame(link, frame)
 
-    def _frame(self, host: TapSocket, frame: TapFrame) -> None:
+    def _frame(self, link: TapSocket, frame: TapFrame) -> None:
         if isinstance(frame, TapResult):
-            tapped = self._by_handle.get(frame.handle)
-            if tapped is None or tapped.path is None or self._hosts.get("path") is not host:
+            tapped, host = self._by_handle.get(frame.handle), self._hosts.get("path")
+            if tapped is None or tapped.path is None or host is None or host.link is not link:
                 self._plane.counters.drops[DropReason.PATH_STRAY] += 1
                 return
             tapped.path.result(frame.seq, frame.payload, frame.level, bool(frame.dry), time.monotonic_ns())
         elif isinstance(frame, Hello):
-            self._named(host, frame.role)
+            self._named(link, frame)
 
-    def _named(self, host: TapSocket, role: Role) -> None:
-        self._unnamed.discard(host)
-        if (previous := self._hosts.get(role)) is not None and previous is not host:
-            self._end(previous)
-        self._hosts[role] = host
-        log.info("host_attached", role=role)
+    def _named(self, link: TapSocket, hello: Hello) -> None:
+        self._unnamed.discard(link)
+        if (previous := self._hosts.get(hello.role)) is not None and previous.link is not link:
+            self._end(previous.link)
+        host = self._hosts[hello.role] = Host(link, hello)
+        log.info("host_attached", role=host.role)
         for tapped in self._tapped.values():
-            self._open_on(role, tapped)
-            if role == "path" and tapped.path is not None:
-                tapped.path.attach()
+            if host.role == "path":
+                if tapped.path is not None:
+                    tapped.path.attach()
+                elif self._belongs_in_path(tapped):
+                    self._put_in_path(tapped)
+            self._open_on(host, tapped)
 
-    def _lost(self, role: Role, host: TapSocket) -> None:
-        if self._hosts.get(role) is host:
-            asyncio.get_running_loop().call_soon(self._end, host)
+    def _lost(self, host: Host) -> None:
+        asyncio.get_running_loop().call_soon(self._end, host.link)
 
-    def _end(self, host: TapSocket) -> None:
-        if host.fileno() < 0:
+    def _end(self, link: TapSocket) -> None:
+        if link.fileno() < 0:
             return
-        asyncio.get_running_loop().remove_reader(host.fileno())
-        host.close()
-        self._unnamed.discard(host)
-        for role in [role for role, attached in self._hosts.items() if attached is host]:
+        asyncio.get_running_loop().remove_reader(link.fileno())
+        link.close()
+        self._unnamed.discard(link)
+        for role in [role for role, host in self._hosts.items() if host.link is link]:
             del self._hosts[role]
             log.warning("host_lost", role=role)
             if role == "path":

@@ -76,7 +76,6 @@ class Worker:
         self._routers: dict[str, Router] = {}
         self._router_of: dict[str, Router] = {}
         """By participant."""
-        self._room_of_track: dict[str, Router] = {}
         self._channels: set[Channel] = set()
         self._server: asyncio.Server | None = None
         self._timers: list[asyncio.Task[None]] = []
@@ -183,7 +182,7 @@ class Worker:
 
     async def _on_set_muted(self, request: SetMuted) -> None:
         producer = self._track(request.track_id)
-        producer.muted = request.muted
+        producer.set_muted(request.muted)
         if request.muted:
             self._router_of[producer.participant_id].speakers.remove(producer.track_id)
 

@@ -15,7 +15,9 @@ from sfu.rtp import nack, remb, rtcp, twcc
 SENDER_SSRC = 1
 """Ours, in feedback that belongs to no media stream of ours."""
 NACKS_PER_PACKET_MAX = 256
-"""Lost packets that one RTCP packet may ask for; the rest is counted and ignored."""
+"""Lost packets that one compound packet may ask for; the rest is counted and ignored."""
+KEYFRAME_SPACING_NS = 1_000_000_000
+"""A consumer's own requests count once in this time: a key frame is for all viewers, and repeated until it has come anyway."""
 
 
 class Feedback:
@@ -35,11 +37,13 @@ class Feedback:
         self._downlinks = downlinks
         self._retransmit = retransmit
         self._keyframes: KeyframeRequests[Source] = KeyframeRequests()
+        self._nacks_left = 0
 
     # --- in
 
     def received(self, peer: Peer, packet: bytes, now_ns: int) -> None:
         """A compound packet. Malformed parts are counted; nothing raises."""
+        self._nacks_left = NACKS_PER_PACKET_MAX
         try:
             for part in rtcp.split(packet):
                 self._part(peer, part, now_ns)
@@ -92,17 +96,22 @@ class Feedback:
             return
         lost = nack.parse(feedback.fci)
         self._counters.nacks_received += len(lost)
-        if len(lost) > NACKS_PER_PACKET_MAX:
-            self._counters.drops[DropReason.NACK_CAPPED] += len(lost) - NACKS_PER_PACKET_MAX
-        for seq in lost[:NACKS_PER_PACKET_MAX]:
+        answered, self._nacks_left = lost[: self._nacks_left], max(0, self._nacks_left - len(lost))
+        self._counters.drops[DropReason.NACK_CAPPED] += len(lost) - len(answered)
+        for seq in answered:
             self._retransmit(consumer, seq, now_ns)
 
     def _keyframe_wanted(self, peer: Peer, ssrc: int, now_ns: int) -> None:
         self._counters.keyframe_requests_received += 1
         consumer = self._consumers.get((peer, ssrc))
         source = consumer.current or consumer.target if consumer is not None else None
-        if source is not None:
-            self.want_keyframe(source, now_ns)
+        if consumer is None or source is None:
+            return
+        if now_ns - consumer.keyframe_asked_ns < KEYFRAME_SPACING_NS:
+            self._counters.drops[DropReason.KEYFRAME_CAPPED] += 1
+            return
+        consumer.keyframe_asked_ns = now_ns
+        self._keyframes.want(source, now_ns)
 
     # --- key frames
 
@@ -110,6 +119,10 @@ class Feedback:
         """Somebody needs a key frame of this source; requests are throttled and repeated until it has come."""
         self._keyframes.want(source, now_ns)
         self._ask_for_keyframes(now_ns)
+
+    def keyframe_missed(self, source: Source, now_ns: int) -> None:
+        """A packet was dropped for want of a key frame; the next tick asks."""
+        self._keyframes.want(source, now_ns)
 
     def keyframe_arrived(self, source: Source) -> None:
         """The first packet of a key frame came."""

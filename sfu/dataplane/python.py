@@ -18,8 +18,8 @@ from sfu.negotiation.offer import PAYLOAD_TYPES
 from sfu.net.peer import Peer
 from sfu.net.srtp import PROTECT, PacketBuffer
 from sfu.path import AudioPacket
-from sfu.producer import Producer, Source
-from sfu.rtp import av1, h264, header, rtcp, vp8, vp9
+from sfu.producer import AUDIO_PACKET_MIN_MS, Producer, Source
+from sfu.rtp import av1, h264, header, opus, rtcp, vp8, vp9
 from sfu.rtp.extensions import abs_send_time
 from sfu.tap import Sound
 
@@ -151,9 +151,7 @@ class PythonPlane:
         producer = source.producer
         drops = self.counters.drops
         seq, start = head.seq, head.payload_start
-        if (
-            head.ssrc != source.ssrc
-        ):  # RFC 4588 section 4: the original sequence number in front of the original payload
+        if head.ssrc != source.ssrc:  # RTX: the original number in front of the original payload (RFC 4588 section 4)
             seq = int.from_bytes(packet[start : start + 2], "big")
             start += 2
         if start >= head.payload_end:
@@ -163,6 +161,7 @@ class PythonPlane:
         if not reception.is_new(seq):
             drops[DropReason.DUPLICATE] += 1
             return
+        source.follow_numbering()
         reception.arrived(reception.extended, head.timestamp, now_ns)
         source.last_arrival_ns = now_ns
         source.rate.add(len(packet))
@@ -171,7 +170,9 @@ class PythonPlane:
             drops[DropReason.MUTED] += 1
             return
         payload = packet[start : head.payload_end]
-        if producer.kind == "video":
+        if not _within_rate(source, payload, now_ns):
+            drops[DropReason.RATE] += 1
+        elif producer.kind == "video":
             self._video(source, reception.extended, head, payload, now_ns)
         else:
             level_byte = head.extensions.get(producer.level_extension)
@@ -194,7 +195,7 @@ class PythonPlane:
     ) -> None:
         """See `DataPlane`."""
         producer = source.producer
-        ext, timestamp, restarts = packet.seq_ext, packet.timestamp, source.reception.restarts
+        ext, timestamp, numbering = packet.seq_ext, packet.timestamp, source.numbering
         first = _FIRST_BYTE | packet.marker | PAYLOAD_TYPES["opus"][0]
         extensions = _AUDIO_EXTENSIONS | abs_send_time(time.time())
         level_element = _TRANSPORT_CC << 56 | _AUDIO_LEVEL << 32 | level << 24
@@ -203,7 +204,7 @@ class PythonPlane:
         body = view[_AUDIO.size : size]
         sent = 0
         for consumer in producer.consumers:
-            if consumer.current is not source or consumer.restarts != restarts:
+            if consumer.current is not source or consumer.numbering != numbering:
                 consumer.rebase(source, ext, timestamp, now_ns, None)
             elif ext < consumer.first_ext:
                 self.counters.drops[DropReason.BEFORE_SWITCH] += 1
@@ -224,7 +225,8 @@ class PythonPlane:
 
     def _video(self, source: Source, ext: int, head: header.RtpHeader, payload: bytes, now_ns: int) -> None:
         producer = source.producer
-        source.note_for_repair(ext, now_ns)
+        if source.nacks is not None:
+            source.nacks.note(ext, now_ns)
         descriptor = vp8.parse(payload) if producer.codec == "vp8" else None
         keyframe = descriptor.keyframe if descriptor is not None else _KEYFRAME_TESTS[producer.codec](payload)
         if keyframe:
@@ -234,11 +236,15 @@ class PythonPlane:
         packet = VideoPacket(head.marker, head.timestamp, payload, descriptor)
         first = _FIRST_BYTE | head.marker | PAYLOAD_TYPES[producer.codec][0]
         extensions = _VIDEO_EXTENSIONS | abs_send_time(time.time())
-        restarts = source.reception.restarts
+        numbering = source.numbering
         sent = 0
         for consumer in producer.consumers:
-            if consumer.current is not source or consumer.restarts != restarts:
-                if source is not consumer.target or not keyframe:
+            if consumer.current is not source or consumer.numbering != numbering:
+                if source is not consumer.target:
+                    continue
+                if not keyframe:
+                    self.counters.drops[DropReason.NO_KEYFRAME] += 1
+                    self._feedback.keyframe_missed(source, now_ns)
                     continue
                 consumer.rebase(source, ext, head.timestamp, now_ns, descriptor)
             elif ext < consumer.first_ext:
@@ -262,13 +268,15 @@ class PythonPlane:
         view[_VIDEO.size : size] = payload
         picture_id = tl0 = 0
         if descriptor is not None:
-            consumer.picture_id = picture_id = (descriptor.picture_id + consumer.picture_id_offset) & 0x7FFF
-            consumer.tl0 = tl0 = (descriptor.tl0 + consumer.tl0_offset) & 0xFF
+            picture_id = (descriptor.picture_id + consumer.picture_id_offset) & 0x7FFF
+            tl0 = (descriptor.tl0 + consumer.tl0_offset) & 0xFF
             vp8.rewrite(view, _VIDEO.size, descriptor, picture_id, tl0)
-        consumer.ring[seq & (RING_PACKETS - 1)] = (seq, timestamp, picture_id, tl0, packet)
         if not self._protect_and_send(downlink, size, now_ns):
             return False
-        consumer.sent(seq, timestamp, size, now_ns)
+        consumer.ring[seq & (RING_PACKETS - 1)] = (seq, timestamp, picture_id, tl0, packet)
+        if consumer.sent(seq, timestamp, size, now_ns):
+            consumer.picture_id = picture_id
+            consumer.tl0 = tl0
         return True
 
     def _count(self, sent: int, size: int) -> None:
@@ -338,3 +346,11 @@ class PythonPlane:
         for downlink in self._downlinks.values():
             downlink.refill()
         self._feedback.send_reports(now_ns)
+
+
+def _within_rate(source: Source, payload: bytes, now_ns: int) -> bool:
+    """Whether the source keeps within what a track may send. Raises ValueError if the payload is not what it should be."""
+    if source.producer.kind == "video":
+        return source.rate_guard.take(len(payload), now_ns)
+    sound_ms = opus.duration_samples(payload) / 48
+    return source.rate_guard.take(max(sound_ms, AUDIO_PACKET_MIN_MS), now_ns)

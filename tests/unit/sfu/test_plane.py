@@ -27,10 +27,10 @@ def test_audio_reaches_every_subscriber_under_its_own_numbers(rig: Rig) -> None:
     producer = rig.producer("audio")
     consumers = [rig.consumer(producer, ssrc) for ssrc in (100, 200)]
     for index in range(5):
-        rig.publish(rtp("audio", 1000 + index, 50_000 + 960 * index, b"opus%d" % index))
+        rig.publish(rtp("audio", 1000 + index, 50_000 + 960 * index, b"\x78opus%d" % index))
     for consumer, peer, observer in consumers:
         packets = peer.received()
-        assert [payload for _, payload in packets] == [b"opus%d" % index for index in range(5)]
+        assert [payload for _, payload in packets] == [b"\x78opus%d" % index for index in range(5)]
         heads = [head for head, _ in packets]
         assert {head.ssrc for head in heads} == {consumer.ssrc}
         assert heads[0].seq < 1 << 15
@@ -231,6 +231,73 @@ def test_unknown_peers_and_streams_are_unroutable(rig: Rig) -> None:
     rig.producer("audio")
     rig.publish(rtp("video", 1, 0, b"x", ssrc=5))
     assert rig.drops(DropReason.UNROUTABLE) == 2
+
+
+def test_a_long_mute_leaves_no_hole_in_the_numbering(rig: Rig) -> None:
+    producer = rig.producer("audio")
+    _, peer, _ = rig.consumer(producer)
+    rig.publish(rtp("audio", 1, 960, b"x"))
+    producer.set_muted(True)
+    for seq in range(2, 40_000):
+        rig.publish(rtp("audio", seq, 960 * seq, b"x"))
+    producer.set_muted(False)
+    for seq in range(40_000, 40_010):
+        rig.publish(rtp("audio", seq, 960 * seq, b"x"))
+    seqs = [head.seq for head, _ in peer.received()]
+    assert seqs == list(range(seqs[0], seqs[0] + 11))
+    assert rig.drops(DropReason.PROTECT_REFUSED) == 0
+
+
+def test_unmuted_video_waits_for_a_key_frame_and_asks_for_it(rig: Rig) -> None:
+    producer = rig.producer("video")
+    consumer, peer, _ = rig.consumer(producer)
+    rig.publish(rtp("video", 1, 0, vp8(1, 1, keyframe=True)))
+    rig.target(consumer, producer.sources[""])
+    rig.publish(rtp("video", 2, 3000, vp8(2, 2, keyframe=True)))
+    producer.set_muted(True)
+    for seq in range(3, 500):
+        rig.publish(rtp("video", seq, 3000 * seq, vp8(seq, seq & 0xFF)))
+    producer.set_muted(False)
+    rig.publisher.rtcp.clear()
+    rig.publish(rtp("video", 500, 1_500_000, vp8(500, 1)))
+    rig.plane.tick(10**18)
+    assert rig.publisher.rtcp == [rtcp.build_pli(1, 77)]  # and no NACK for what came while muted
+    rig.publish(rtp("video", 501, 1_503_000, vp8(501, 2, keyframe=True)))
+    heads = [head for head, _ in peer.received()]
+    assert [head.seq - heads[0].seq for head in heads] == [0, 1]
+    assert rig.drops(DropReason.NO_KEYFRAME) == 1
+
+
+def test_a_late_packet_does_not_turn_picture_ids_back(rig: Rig) -> None:
+    producer = rig.producer("video")
+    consumer, peer, _ = rig.consumer(producer)
+    rig.publish(rtp("video", 1, 0, vp8(1, 1, keyframe=True)))
+    rig.target(consumer, producer.sources[""])
+    for seq in (2, 3, 5, 6, 4):
+        rig.publish(rtp("video", seq, 3000 * seq, vp8(seq, seq, keyframe=seq == 2)))
+    newest = max(vp8_format.parse(payload).picture_id for _, payload in peer.received())
+    assert consumer.picture_id == newest
+
+
+def test_one_viewers_requests_count_once_a_second(rig: Rig) -> None:
+    producer = rig.producer("video")
+    consumer, peer, _ = rig.consumer(producer)
+    rig.publish(rtp("video", 1, 0, vp8(1, 1, keyframe=True)))
+    rig.target(consumer, producer.sources[""])
+    rig.publish(rtp("video", 2, 3000, vp8(2, 2, keyframe=True)))
+    for _ in range(50):
+        rig.rtcp(peer, rtcp.build_pli(9, consumer.ssrc))
+    assert rig.drops(DropReason.KEYFRAME_CAPPED) == 49
+
+
+def test_a_flood_of_sound_is_cut_at_its_source(rig: Rig) -> None:
+    producer = rig.producer("audio")
+    _, peer, _ = rig.consumer(producer)
+    for seq in range(2000):
+        rig.publish(rtp("audio", seq, 960 * seq, b"x"))
+    forwarded = len(peer.received())
+    assert 150 < forwarded < 1000
+    assert rig.drops(DropReason.RATE) == 2000 - forwarded
 
 
 def test_no_peer_can_fill_the_tables(rig: Rig) -> None:
