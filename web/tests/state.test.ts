@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { initialState, reduceApp, type AppAction } from '../src/ui/app_state';
-import { myStatus, othersStatus } from '../src/ui/processing';
-import { OUTSIDE, reduceMeeting, trackOf, type MeetingAction, type MeetingState } from '../src/client/state';
+import { isWanted, myStatus, othersStatus } from '../src/ui/processing';
+import { MAX_NAMES, OUTSIDE, reduceMeeting, trackOf, type MeetingAction, type MeetingState } from '../src/client/state';
 import type { JoinResult, ParticipantInfo, ProcessorInfo, TrackInfo } from '../src/client';
 import { Store } from '../src/client/store';
 import { caption } from './samples';
@@ -67,6 +67,24 @@ describe('the meeting', () => {
     expect(state.names['ada']).toBe('ADA');
   });
 
+  test('of too many names the oldest are forgotten, but never of who is here', () => {
+    const passers = Array.from({ length: MAX_NAMES }, (_, index) => `p${index}`);
+    const walk = passers.flatMap((id): MeetingAction[] => [
+      { type: 'participant_joined', participant: person(id) },
+      { type: 'participant_left', participantId: id },
+    ]);
+    const { names } = play(...inside, ...walk);
+    expect(Object.keys(names).length).toBe(MAX_NAMES);
+    expect([names['me'], names['ada'], names['p0'], names['p1'], names['p2']]).toEqual(['ME', 'ADA', undefined, undefined, 'P2']);
+  });
+
+  test('a new host is one everywhere', () => {
+    const state = play(...inside, { type: 'room_changed', locked: true, hosts: ['me'] });
+    expect([state.locked, state.isHost, state.participants.map((p) => p.host)]).toEqual([true, true, [true, false]]);
+    const handed = reduceMeeting(state, { type: 'room_changed', locked: false, hosts: ['ada'] });
+    expect([handed.locked, handed.isHost, handed.participants.map((p) => p.host)]).toEqual([false, false, [false, true]]);
+  });
+
   test('a resume keeps captions and media, a new session only the captions', () => {
     const media = { 'ada-mic': {} as MediaStreamTrack };
     const finding = caption({ text: 'hello' });
@@ -115,6 +133,15 @@ describe('the page', () => {
     expect([ended.panel, ended.dialog]).toEqual([null, null]);
   });
 
+  test('what must not be overlooked outlives other notices, and ends with the meeting', () => {
+    const notice = (id: number, stays = false): AppAction => ({ type: 'notice', notice: { id, text: `${id}`, tone: 'info', stays } });
+    const many = after(notice(0, true), ...[1, 2, 3, 4, 5].map((id) => notice(id)));
+    expect(many.notices.map(({ id }) => id)).toEqual([0, 3, 4, 5]);
+    expect(reduceApp(many, { type: 'closed', reason: 'left' }).notices.map(({ id }) => id)).toEqual([3, 4, 5]);
+    const again = reduceApp(many, { type: 'notice', notice: { id: 9, text: '4', tone: 'info', stays: false } });
+    expect(again.notices.map(({ id }) => id)).toEqual([0, 3, 5, 9]);
+  });
+
   test('a reader of the store hears about changes, and not about what changes nothing', () => {
     const store = new Store(reduceApp, start);
     let heard = 0;
@@ -142,4 +169,19 @@ test('a processor has a status on my track and on those of others', () => {
   const published = reduceMeeting(state, { type: 'track_published', track: own });
   expect(myStatus(published, denoise)?.state).toBe('on');
   expect(othersStatus(published, denoise)).toEqual([{ name: 'ADA', status: status[0] }]);
+});
+
+test('a processor is wanted as it was chosen, also while it has no track or is away', () => {
+  const captions = { name: 'captions', default_on: true } as ProcessorInfo;
+  const status = (state: 'on' | 'off' | 'unavailable' | 'bypass'): MeetingAction => {
+    const mine = { track_id: 'my-mic', processor: 'captions', state, reason: '' };
+    return { type: 'processors', processors: [captions], status: [mine] };
+  };
+  const no: MeetingAction = { type: 'chose', processor: 'captions', on: false };
+  const silent = play(...inside);
+  expect([isWanted(silent, captions), isWanted(reduceMeeting(silent, no), captions)]).toEqual([true, false]);
+  const own: MeetingAction = { type: 'track_published', track: track({ track_id: 'my-mic', participant_id: 'me' }) };
+  const wanted = (...actions: MeetingAction[]) => isWanted(play(...inside, own, ...actions), captions);
+  expect([wanted(status('unavailable')), wanted(no, status('unavailable'))]).toEqual([true, false]);
+  expect([wanted(status('bypass')), wanted(status('off')), wanted(no, status('on'))]).toEqual([true, false, true]);
 });

@@ -1,18 +1,16 @@
 // A meeting from join to leave. Turns what happens on the wire into actions for one store; draws nothing.
 
 import type { LocalMedia } from './media';
-import type { CloseReason, JoinResult, Moderate, Requests, Tile } from './protocol';
+import type { JoinResult, Moderate, Requests, Tile } from './protocol';
 import { PROTOCOL_VERSION } from './protocol';
 import { RequestError, Signaling, type FailureCode } from './signaling';
-import type { MeetingAction, Source } from './state';
+import { restartDelayMs } from './path';
+import type { FinalReason, MeetingAction, Source } from './state';
 import { Transports } from './transports';
 
 const QUALITY_EVERY_MS = 3000;
 const TILES_AFTER_MS = 200;
-const PUBLISH_AGAIN_MS = 2000;
 const LEAVE_WAIT_MS = 1500;
-/** After these the server lets the same session come back, so a reconnect is tried and the person is not bothered. */
-const PASSING: ReadonlySet<CloseReason> = new Set(['server_shutdown', 'connection_lost']);
 
 export interface Identity {
   roomId: string;
@@ -28,7 +26,10 @@ export interface MeetingEvents {
   onSessionKey(key: string | null): void;
   /** Something asked for in the background was refused. */
   onFailure(code: FailureCode): void;
-  onMutedByHost(): void;
+  /** A host switched an own track off, which was on; the device is off already. */
+  onMutedByHost(source: Source): void;
+  /** After coming back, an own track that was on here was off in the room, and is off here as well now. */
+  onFoundMuted(source: Source): void;
 }
 
 type Phase = 'outside' | 'joining' | 'inside';
@@ -40,6 +41,11 @@ export class MeetingClient {
   #phase: Phase = 'outside';
   #identity: Identity | null = null;
   #selfId = '';
+  /** Own tracks by id: what the room calls them outlives the transports that send them. */
+  readonly #own = new Map<string, Source>();
+  /** How often entering was put off since it last succeeded. */
+  #delays = 0;
+  #reopenTimer = 0;
   #transports: Transports | null = null;
   #iceServers: RTCIceServer[] = [];
   /** Offers wait for it: the transports that they are for exist once we have entered. */
@@ -119,26 +125,31 @@ export class MeetingClient {
   }
 
   async #enter(identity: Identity): Promise<void> {
+    let mine = identity;
     try {
       const result = await this.#requestJoin(identity);
-      this.#identity = { ...identity, sessionKey: result.session_key };
+      // Given up in the meantime.
+      if (this.#identity !== identity) return;
+      mine = { ...identity, sessionKey: result.session_key };
+      this.#identity = mine;
       this.#events.onSessionKey(result.session_key);
       this.#onJoined(identity, result);
     } catch (error) {
-      const code = error instanceof RequestError ? error.code : 'internal';
-      const passing = error instanceof RequestError && error.retryable && code !== 'room_full';
-      if (this.#phase === 'inside' && passing) {
-        // Socket.IO is connected but the room is not ready for us yet; a new connection asks again.
-        this.#signaling.close();
-        window.setTimeout(() => this.#reopen(), PUBLISH_AGAIN_MS);
-      } else {
-        this.#refuse(code);
-      }
+      if (this.#identity === mine) this.#onJoinFailed(error);
     }
   }
 
-  #reopen(): void {
-    if (this.#phase === 'inside') this.#signaling.open();
+  /** Whoever has a place in the room waits for what will pass, as a worker that restarts; a stranger is told at once. */
+  #onJoinFailed(error: unknown): void {
+    const code = error instanceof RequestError ? error.code : 'internal';
+    const passing = error instanceof RequestError && error.retryable && code !== 'room_full';
+    if (!passing || this.#identity?.sessionKey == null) {
+      this.#refuse(code);
+    } else if (code !== 'disconnected') {
+      // A new connection asks again: on this one the server may believe that we have joined.
+      this.#signaling.close();
+      this.#reopenTimer = window.setTimeout(() => this.#signaling.open(), restartDelayMs(this.#delays++));
+    }
   }
 
   async #requestJoin(identity: Identity): Promise<JoinResult> {
@@ -161,6 +172,7 @@ export class MeetingClient {
 
   #onJoined(identity: Identity, result: JoinResult): void {
     this.#phase = 'inside';
+    this.#delays = 0;
     this.#selfId = result.participant_id;
     this.#iceServers = result.ice_servers.map(toIceServer);
     this.#events.dispatch({ type: 'joined', result });
@@ -169,6 +181,7 @@ export class MeetingClient {
       const participant = { ...self, joined_at: new Date().toISOString(), tracks: [] };
       this.#events.dispatch({ type: 'participant_joined', participant });
     }
+    this.#followRoom(result);
     if (result.resumed && this.#transports !== null) {
       this.#transports.restart();
     } else {
@@ -189,37 +202,25 @@ export class MeetingClient {
       onPublished: (source, trackId, muted) => this.#onPublished(source, trackId, muted),
       onFailure: (error) => this.#onFailure(error),
     });
-    this.#publish(this.#transports);
-  }
-
-  #publish(transports: Transports): void {
-    transports.publisher.start(this.#media.tracks()).catch((error: unknown) => {
-      this.#onFailure(error);
-      const again = error instanceof RequestError && error.retryable;
-      if (again) window.setTimeout(() => this.#publishAgain(transports), PUBLISH_AGAIN_MS);
-    });
-  }
-
-  #publishAgain(transports: Transports): void {
-    if (transports === this.#transports) transports.publisher.restart().catch((error: unknown) => this.#onFailure(error));
+    this.#transports.publish(this.#media.tracks());
   }
 
   #onPublished(source: Source, trackId: string, muted: boolean): void {
     const participantId = this.#selfId;
+    this.#own.set(trackId, source);
     const kind = source === 'camera' || source === 'screen' ? 'video' : 'audio';
     const track = { track_id: trackId, participant_id: participantId, kind, source, muted } as const;
     this.#events.dispatch({ type: 'track_published', track });
   }
 
   #onLocalTrack(source: Source, track: MediaStreamTrack | null, muted: boolean): void {
-    const publisher = this.#transports?.publisher;
-    if (publisher === undefined) return;
-    const trackId = publisher.trackId(source);
+    if (this.#transports === null) return;
+    const trackId = this.#transports.publisher.trackId(source);
     const takenBack = track === null && (source === 'screen' || source === 'screen_audio');
     if (trackId !== null) {
       this.#events.dispatch(takenBack ? { type: 'track_unpublished', trackId } : { type: 'track_muted', trackId, muted });
     }
-    publisher.set(source, track, muted).catch((error: unknown) => this.#onFailure(error));
+    this.#transports.set(source, track, muted);
   }
 
   #listen(): void {
@@ -241,21 +242,41 @@ export class MeetingClient {
     signaling.on('finding', ({ finding }) => dispatch({ type: 'finding', finding, nowMs: performance.now() }));
     signaling.on('processors_changed', (m) => dispatch({ type: 'processors', processors: m.processors, status: m.status }));
     signaling.on('chat_message', ({ line }) => dispatch({ type: 'chat', line }));
-    signaling.on('room_changed', ({ locked }) => dispatch({ type: 'locked', locked }));
+    signaling.on('room_changed', ({ locked, hosts }) => dispatch({ type: 'room_changed', locked, hosts }));
     signaling.on('connection_quality', (m) => {
       dispatch({ type: 'quality', participantId: m.participant_id, score: m.score, layers: m.layers });
     });
     signaling.on('closed', ({ reason }) => {
-      if (!PASSING.has(reason)) this.#finish(reason);
+      // After these two the same session may come back: a reconnect is tried and the person is not bothered.
+      if (reason !== 'server_shutdown' && reason !== 'connection_lost') this.#finish(reason);
     });
   }
 
   #onMutedByHost(trackId: string): void {
-    const publisher = this.#transports?.publisher;
-    if (publisher === undefined || !publisher.owns(trackId)) return;
-    const device = publisher.trackId('camera') === trackId ? 'camera' : 'microphone';
-    void this.#media.setOn(device, false);
-    this.#events.onMutedByHost();
+    const source = this.#own.get(trackId);
+    if (source !== undefined && this.#switchOff(source)) this.#events.onMutedByHost(source);
+  }
+
+  /** A host may have muted us while we were away; publishing again must not undo that. */
+  #followRoom(result: JoinResult): void {
+    this.#own.clear();
+    const self = result.room.participants.find((p) => p.participant_id === result.participant_id);
+    for (const { track_id: trackId, source, muted } of self?.tracks ?? []) {
+      this.#own.set(trackId, source);
+      if (muted && this.#switchOff(source)) this.#events.onFoundMuted(source);
+    }
+  }
+
+  /** Returns whether it was on. */
+  #switchOff(source: Source): boolean {
+    const { state } = this.#media;
+    if (source === 'screen' || source === 'screen_audio') {
+      this.#media.stopScreen();
+      return state.screen !== null;
+    }
+    const device = source === 'camera' ? 'camera' : 'microphone';
+    if (state[device].on) void this.#media.setOn(device, false);
+    return state[device].on;
   }
 
   #sendTilesSoon(): void {
@@ -287,7 +308,7 @@ export class MeetingClient {
     this.#events.dispatch({ type: 'join_refused', code });
   }
 
-  #finish(reason: CloseReason): void {
+  #finish(reason: FinalReason): void {
     if (this.#phase === 'outside') return;
     this.#close();
     this.#events.dispatch({ type: 'closed', reason });
@@ -300,6 +321,9 @@ export class MeetingClient {
     this.#transports?.close();
     this.#transports = null;
     this.#tiles.clear();
+    this.#own.clear();
+    this.#delays = 0;
+    window.clearTimeout(this.#reopenTimer);
     window.clearTimeout(this.#tilesTimer);
     window.clearInterval(this.#qualityTimer);
     this.#events.onSessionKey(null);

@@ -20,6 +20,7 @@ export {
   OUTSIDE,
   reduceMeeting,
   trackOf,
+  type FinalReason,
   type MediaPath,
   type MeetingAction,
   type MeetingState,

@@ -43,10 +43,6 @@ export class Publisher {
     return this.#sending.get(source)?.trackId ?? null;
   }
 
-  owns(trackId: string): boolean {
-    return [...this.#sending.values()].some((sending) => sending.trackId === trackId);
-  }
-
   stats(): Promise<RTCStatsReport> {
     return this.#pc.getStats();
   }

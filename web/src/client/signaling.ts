@@ -4,6 +4,8 @@ import { io, type Socket } from 'socket.io-client';
 import type { Ack, ErrorCode, Events, Requests } from './protocol';
 
 const REQUEST_TIMEOUT_MS = 10_000;
+/** Hidden and without news for longer than this, the page may have slept through the end of its connection. */
+const SLEPT_MS = 10_000;
 
 /** Why a request failed: a code of the server, or `disconnected` if no answer came because the connection is gone. */
 export type FailureCode = ErrorCode | 'disconnected';
@@ -21,6 +23,11 @@ export class RequestError extends Error {
 
 export class Signaling {
   readonly #socket: Socket;
+  /** Between `open()` and `close()`. */
+  #wanted = false;
+  /** Wall clock, because others may stand still while the machine sleeps. */
+  #heardAtMs = 0;
+  #hiddenAtMs = 0;
 
   /** `url`: the server's origin; left out, the page's own. */
   constructor(url?: string) {
@@ -33,13 +40,25 @@ export class Signaling {
       timeout: 8000,
     };
     this.#socket = url === undefined ? io(options) : io(url, options);
+    const manager = this.#socket.io;
+    manager.on('open', () => {
+      manager.engine.on('packet', () => {
+        this.#heardAtMs = Date.now();
+      });
+    });
   }
 
   open(): void {
+    this.#wanted = true;
+    window.addEventListener('online', this.#onOnline);
+    document.addEventListener('visibilitychange', this.#onVisibility);
     this.#socket.connect();
   }
 
   close(): void {
+    this.#wanted = false;
+    window.removeEventListener('online', this.#onOnline);
+    document.removeEventListener('visibilitychange', this.#onVisibility);
     this.#socket.disconnect();
   }
 
@@ -49,7 +68,7 @@ export class Signaling {
     this.#socket.on('disconnect', (reason) => {
       handler(false);
       // Socket.IO itself comes back after every loss but this one. After `closed` we have disconnected ourselves.
-      if (reason === 'io server disconnect') this.#socket.connect();
+      if (reason === 'io server disconnect' && this.#wanted) this.#socket.connect();
     });
     this.#socket.on('connect_error', () => handler(false));
   }
@@ -68,10 +87,13 @@ export class Signaling {
         reject(new RequestError('disconnected', `${event}: not connected`, true));
         return;
       }
+      const sentAtMs = Date.now();
       const answer = (lost: Error | null, ack?: Ack<Requests[K]['result']>) => {
         if (lost !== null || ack === undefined) {
           const code = this.#socket.connected ? 'timeout' : 'disconnected';
           reject(new RequestError(code, `${event}: no answer`, true));
+          // A server that is only slow has said something in the meantime.
+          if (code === 'timeout' && this.#heardAtMs < sentAtMs) this.#reopen();
         } else if (ack.ok) {
           resolve(ack.result);
         } else {
@@ -80,5 +102,23 @@ export class Signaling {
       };
       this.#socket.timeout(REQUEST_TIMEOUT_MS).emit(event, payload, answer);
     });
+  }
+
+  /** Another network: the old connection leads nowhere, and would be believed in until a heartbeat is missed. */
+  readonly #onOnline = (): void => this.#reopen();
+
+  readonly #onVisibility = (): void => {
+    const nowMs = Date.now();
+    if (document.visibilityState === 'hidden') {
+      this.#hiddenAtMs = nowMs;
+    } else if (nowMs - Math.max(this.#hiddenAtMs, this.#heardAtMs) > SLEPT_MS) {
+      this.#reopen();
+    }
+  };
+
+  #reopen(): void {
+    this.#socket.disconnect();
+    // Who hears of the loss may have closed us.
+    if (this.#wanted) this.#socket.connect();
   }
 }

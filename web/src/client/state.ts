@@ -25,20 +25,24 @@ export type Phase = 'outside' | 'joining' | 'inside' | 'reconnecting' | 'closed'
 /** `blocked`: ICE never came up, which almost always means a network without UDP. `lost`: it was up, and is being restarted. */
 export type MediaPath = 'idle' | 'connecting' | 'connected' | 'lost' | 'blocked';
 
+/** Why a meeting is over. After the other two reasons of the protocol the same session comes back. */
+export type FinalReason = Exclude<CloseReason, 'connection_lost' | 'server_shutdown'>;
+
 export const MAX_CHAT_LINES = 200;
+export const MAX_NAMES = 1000;
 
 export interface MeetingState {
   phase: Phase;
   /** Why the last attempt to join failed. */
   refusal: FailureCode | null;
-  closeReason: CloseReason | null;
+  closeReason: FinalReason | null;
   roomId: string;
   selfId: string;
   isHost: boolean;
   inviteUrl: string;
   locked: boolean;
   participants: ParticipantInfo[];
-  /** Of everybody who was seen here, by participant id: who left keeps the name on what they said. */
+  /** Of everybody who was seen here, by participant id: who left keeps the name on what they said. The newest 1000. */
   names: Record<string, string>;
   /** Received media by track id. */
   media: Record<string, MediaStreamTrack>;
@@ -50,6 +54,8 @@ export interface MeetingState {
   chat: ChatLine[];
   processors: ProcessorInfo[];
   processorStatus: ProcessorStatus[];
+  /** What the person has chosen for their own tracks, by processor; the server's default holds for the others. */
+  choices: Record<string, boolean>;
   /** 0 (lost) to 3 (good) by participant id. */
   quality: Record<string, number>;
   layers: Layer[];
@@ -74,6 +80,7 @@ export const OUTSIDE: MeetingState = {
   chat: [],
   processors: [],
   processorStatus: [],
+  choices: {},
   quality: {},
   layers: [],
 };
@@ -83,7 +90,7 @@ export type MeetingAction =
   | { type: 'join_refused'; code: FailureCode }
   | { type: 'joined'; result: JoinResult }
   | { type: 'connection_lost' }
-  | { type: 'closed'; reason: CloseReason }
+  | { type: 'closed'; reason: FinalReason }
   | { type: 'path'; path: MediaPath }
   | { type: 'media'; media: Record<string, MediaStreamTrack> }
   | { type: 'participant_joined'; participant: ParticipantInfo }
@@ -95,7 +102,8 @@ export type MeetingAction =
   | { type: 'finding'; finding: Finding; nowMs: number }
   | { type: 'chat'; line: ChatLine }
   | { type: 'processors'; processors: ProcessorInfo[]; status: ProcessorStatus[] }
-  | { type: 'locked'; locked: boolean }
+  | { type: 'chose'; processor: string; on: boolean }
+  | { type: 'room_changed'; locked: boolean; hosts: string[] }
   | { type: 'quality'; participantId: string; score: number; layers: Layer[] };
 
 export function reduceMeeting(state: MeetingState, action: MeetingAction): MeetingState {
@@ -132,8 +140,10 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
       return { ...state, chat: [...state.chat, action.line].slice(-MAX_CHAT_LINES) };
     case 'processors':
       return { ...state, processors: action.processors, processorStatus: action.status };
-    case 'locked':
-      return { ...state, locked: action.locked };
+    case 'chose':
+      return { ...state, choices: { ...state.choices, [action.processor]: action.on } };
+    case 'room_changed':
+      return changeRoom(state, action.locked, new Set(action.hosts));
     case 'quality':
       return applyQuality(state, action.participantId, action.score, action.layers);
   }
@@ -142,7 +152,6 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
 /** A resume keeps what the snapshot does not carry: captions and received media. */
 function enter(state: MeetingState, result: JoinResult): MeetingState {
   const kept = result.resumed ? state : { ...OUTSIDE, captions: state.captions, names: state.names };
-  const present = result.room.participants.map((p) => [p.participant_id, p.name] as const);
   return {
     ...kept,
     phase: 'inside',
@@ -154,7 +163,7 @@ function enter(state: MeetingState, result: JoinResult): MeetingState {
     inviteUrl: result.invite_url,
     locked: result.room.locked,
     participants: result.room.participants,
-    names: { ...kept.names, ...Object.fromEntries(present) },
+    names: withNames(kept.names, result.room.participants, result.room.participants),
     chat: result.room.chat,
     processors: result.room.processors,
     processorStatus: result.room.processor_status,
@@ -165,7 +174,23 @@ function welcome(state: MeetingState, participant: ParticipantInfo): MeetingStat
   const id = participant.participant_id;
   const known = state.participants.findIndex((p) => p.participant_id === id);
   const participants = known < 0 ? [...state.participants, participant] : state.participants.with(known, participant);
-  return { ...state, participants, names: { ...state.names, [id]: participant.name } };
+  return { ...state, participants, names: withNames(state.names, [participant], participants) };
+}
+
+/** The oldest names of people who are gone make room. */
+function withNames(names: Record<string, string>, seen: ParticipantInfo[], present: ParticipantInfo[]): Record<string, string> {
+  const all = { ...names, ...Object.fromEntries(seen.map((p) => [p.participant_id, p.name])) };
+  const excess = Object.keys(all).length - MAX_NAMES;
+  if (excess <= 0) return all;
+  const here = new Set(present.map((p) => p.participant_id));
+  const gone = Object.keys(all).filter((id) => !here.has(id));
+  for (const id of gone.slice(0, excess)) delete all[id];
+  return all;
+}
+
+function changeRoom(state: MeetingState, locked: boolean, hosts: ReadonlySet<string>): MeetingState {
+  const participants = state.participants.map((p) => ({ ...p, host: hosts.has(p.participant_id) }));
+  return { ...state, locked, participants, isHost: hosts.has(state.selfId) };
 }
 
 function upsertTrack(all: ParticipantInfo[], track: TrackInfo): ParticipantInfo[] {

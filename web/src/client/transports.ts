@@ -5,22 +5,25 @@ import type { SubscribeOffer } from './protocol';
 import { Publisher } from './publisher';
 import { qualityBetween, readTotals, type ReceptionTotals, type Stat } from './quality';
 import type { ReportQuality } from './protocol';
-import type { Signaling } from './signaling';
+import { RequestError, type Signaling } from './signaling';
 import type { MediaPath, Source } from './state';
 import { Subscriber } from './subscriber';
 
 /** `disconnected` often heals by itself within this time; after it we help. */
 const HEAL_MS = 3000;
+/** A restart that was granted but changed nothing within this time is asked for again. */
+const EFFECT_MS = 10_000;
 
 export interface TransportsEvents {
   onPath(path: MediaPath): void;
   onMedia(media: Record<string, MediaStreamTrack>): void;
   onPublished(source: Source, trackId: string, muted: boolean): void;
-  /** A restart or an answer was refused; it is tried again where that can help. */
+  /** Something was refused. What may be granted later is asked for again and told of only once. */
   onFailure(error: unknown): void;
 }
 
 type Side = 'publish' | 'subscribe';
+type Sent = { source: Source; track: MediaStreamTrack; muted: boolean };
 
 export class Transports {
   readonly publisher: Publisher;
@@ -30,6 +33,9 @@ export class Transports {
   readonly #states: Record<Side, RTCPeerConnectionState> = { publish: 'new', subscribe: 'new' };
   readonly #attempts: Record<Side, number> = { publish: 0, subscribe: 0 };
   readonly #restarts = new Map<Side, number>();
+  /** The server has not taken what we publish now, whatever the state of the connection. */
+  #publishOwed = false;
+  #closed = false;
   /** When the first description was applied: from then on ICE has something to try. Infinity before. */
   #beganAtMs = Infinity;
   #patience = 0;
@@ -63,8 +69,19 @@ export class Transports {
     this.#subscriber.answer(offer).catch(this.#events.onFailure);
   }
 
+  publish(tracks: Sent[]): void {
+    this.#watch('publish', this.publisher.start(tracks));
+  }
+
+  /** As `Publisher.set`. */
+  set(source: Source, track: MediaStreamTrack | null, muted: boolean): void {
+    this.#watch('publish', this.publisher.set(source, track, muted));
+  }
+
   /** ICE restart of both, after the signaling connection came back or when the person asks for it. */
   restart(): void {
+    this.#attempts.publish = 0;
+    this.#attempts.subscribe = 0;
     this.#restartNow('publish');
     this.#restartNow('subscribe');
   }
@@ -79,6 +96,7 @@ export class Transports {
   }
 
   close(): void {
+    this.#closed = true;
     window.clearTimeout(this.#patience);
     for (const timer of this.#restarts.values()) window.clearTimeout(timer);
     this.publisher.close();
@@ -99,7 +117,7 @@ export class Transports {
     this.#states[side] = state;
     if (state === 'connected') {
       this.#attempts[side] = 0;
-      this.#cancelRestart(side);
+      if (side === 'subscribe' || !this.#publishOwed) this.#cancelRestart(side);
     } else if (state === 'disconnected') {
       this.#restartAfter(side, HEAL_MS);
     } else if (state === 'failed') {
@@ -131,6 +149,31 @@ export class Transports {
   #restartNow(side: Side): void {
     this.#cancelRestart(side);
     const asked = side === 'publish' ? this.publisher.restart() : this.#signaling.request('restart_subscribe', {});
-    asked.catch(this.#events.onFailure);
+    this.#watch(side, asked);
+  }
+
+  #watch(side: Side, asked: Promise<unknown>): void {
+    asked.then(
+      () => this.#onGranted(side),
+      (error: unknown) => this.#onRefused(side, error),
+    );
+  }
+
+  #onGranted(side: Side): void {
+    if (this.#closed) return;
+    if (side === 'publish') this.#publishOwed = false;
+    const state = this.#states[side];
+    if (state === 'failed' || state === 'disconnected') this.#restartAfter(side, EFFECT_MS);
+  }
+
+  /** A lost connection to the server is not refusal: `restart()` follows once it is back. */
+  #onRefused(side: Side, error: unknown): void {
+    if (this.#closed) return;
+    const passing = error instanceof RequestError && error.retryable;
+    if (!passing || this.#attempts[side] === 0) this.#events.onFailure(error);
+    if (!passing || error.code === 'disconnected') return;
+    if (side === 'publish') this.#publishOwed = true;
+    else if (this.#states.subscribe === 'connected') return;
+    this.#restartAfter(side, restartDelayMs(this.#attempts[side]++));
   }
 }

@@ -1,3 +1,5 @@
+import { useEffect, useRef } from 'preact/hooks';
+import type { AppState } from './app_state';
 import type { Controller } from './controller';
 import { Dialogs } from './dialogs';
 import { ControllerContext, useApp, useController, useStrings } from './hooks';
@@ -17,21 +19,55 @@ export function App({ controller }: { controller: Controller }) {
 }
 
 function Screen() {
-  const phase = useApp((state) => state.meeting.phase);
+  const screen = useApp(screenOf);
   const closeReason = useApp((state) => state.meeting.closeReason);
-  const comingBack = useApp((state) => state.comingBack);
-  if (phase === 'inside' || phase === 'reconnecting') return <Meeting />;
-  if (comingBack) return <ComingBack />;
-  if (phase === 'closed' && closeReason !== null) return <Left reason={closeReason} />;
+  useAnnouncedScreen(screen);
+  if (screen === 'meeting') return <Meeting />;
+  if (screen === 'coming_back') return <ComingBack />;
+  if (closeReason !== null) return <Left reason={closeReason} />;
   return <Lobby />;
 }
 
+type ScreenName = 'lobby' | 'meeting' | 'coming_back' | 'left';
+
+function screenOf({ meeting, comingBack }: AppState): ScreenName {
+  if (meeting.phase === 'inside' || meeting.phase === 'reconnecting') return 'meeting';
+  if (comingBack) return 'coming_back';
+  return meeting.closeReason === null ? 'lobby' : 'left';
+}
+
+/** A new screen has a title, and the focus, which was on something that is gone now. */
+function useAnnouncedScreen(screen: ScreenName): void {
+  const strings = useStrings();
+  const roomId = useApp((state) => state.meeting.roomId);
+  const closeReason = useApp((state) => state.meeting.closeReason);
+  const titles = {
+    lobby: '',
+    meeting: roomId,
+    coming_back: strings.comingBack,
+    left: closeReason === null ? '' : strings.closings[closeReason].title,
+  };
+  const title = titles[screen];
+  useEffect(() => {
+    document.title = title === '' ? 'Candor' : `${title} – Candor`;
+  }, [title]);
+  const before = useRef(screen);
+  useEffect(() => {
+    if (before.current !== screen) document.querySelector<HTMLElement>('main')?.focus();
+    before.current = screen;
+  }, [screen]);
+}
+
 function ComingBack() {
+  const controller = useController();
   const strings = useStrings();
   return (
-    <main class="coming-back">
+    <main class="coming-back" tabIndex={-1}>
       <Logo wordmark={false} />
       <p role="status">{strings.comingBack}</p>
+      <button type="button" class="button" onClick={() => controller.cancelComingBack()}>
+        {strings.cancel}
+      </button>
     </main>
   );
 }

@@ -23,6 +23,8 @@ export interface Notice {
   id: number;
   text: string;
   tone: 'info' | 'warning';
+  /** Until it is dismissed or the meeting ends; the others go by themselves. */
+  stays: boolean;
 }
 
 export interface AppState {
@@ -35,6 +37,8 @@ export interface AppState {
   panel: Panel | null;
   dialog: Dialog | null;
   captionsOnTiles: boolean;
+  /** Whether single keys do something. */
+  shortcutsOn: boolean;
   unread: number;
   soundBlocked: boolean;
   /** Set while a page refresh brings the person back, so that the lobby is not shown in between. */
@@ -52,6 +56,7 @@ export type AppAction =
   | { type: 'panel'; panel: Panel | null }
   | { type: 'dialog'; dialog: Dialog | null }
   | { type: 'captions_on_tiles'; on: boolean }
+  | { type: 'shortcuts'; on: boolean }
   | { type: 'sound_blocked'; blocked: boolean }
   | { type: 'coming_back' }
   | { type: 'to_start' }
@@ -60,7 +65,7 @@ export type AppAction =
 
 const MAX_NOTICES = 4;
 
-export function initialState(language: Language, name: string, room: string): AppState {
+export function initialState(language: Language, name: string, room: string, shortcutsOn = true): AppState {
   return {
     meeting: OUTSIDE,
     local: NO_MEDIA,
@@ -71,6 +76,7 @@ export function initialState(language: Language, name: string, room: string): Ap
     panel: null,
     dialog: null,
     captionsOnTiles: true,
+    shortcutsOn,
     unread: 0,
     soundBlocked: false,
     comingBack: false,
@@ -96,6 +102,8 @@ export function reduceApp(state: AppState, action: AppAction): AppState {
       return { ...state, dialog: action.dialog };
     case 'captions_on_tiles':
       return { ...state, captionsOnTiles: action.on };
+    case 'shortcuts':
+      return { ...state, shortcutsOn: action.on };
     case 'sound_blocked':
       return { ...state, soundBlocked: action.blocked };
     case 'coming_back':
@@ -103,13 +111,23 @@ export function reduceApp(state: AppState, action: AppAction): AppState {
     case 'to_start':
       return { ...state, meeting: OUTSIDE, panel: null, dialog: null, comingBack: false };
     case 'notice':
-      return { ...state, notices: [...state.notices, action.notice].slice(-MAX_NOTICES) };
+      return { ...state, notices: withNotice(state.notices, action.notice) };
     case 'notice_over':
       return { ...state, notices: state.notices.filter((notice) => notice.id !== action.id) };
     default:
       return reduceAround(state, action);
   }
 }
+
+/** Said again, it is said once; of too many, the oldest that would have gone by itself makes room. */
+function withNotice(notices: Notice[], notice: Notice): Notice[] {
+  const all = [...notices.filter(({ text }) => text !== notice.text), notice];
+  if (all.length <= MAX_NOTICES) return all;
+  const leaves = Math.max(0, all.findIndex(({ stays }) => !stays));
+  return all.filter((_, index) => index !== leaves);
+}
+
+const passing = (notices: Notice[]) => notices.filter(({ stays }) => !stays);
 
 /** What happens in the meeting, and what that does to the page around it. */
 function reduceAround(state: AppState, action: MeetingAction): AppState {
@@ -120,7 +138,7 @@ function reduceAround(state: AppState, action: MeetingAction): AppState {
     case 'join_refused':
       return { ...next, comingBack: false };
     case 'closed':
-      return { ...next, comingBack: false, panel: null, dialog: null, soundBlocked: false };
+      return { ...next, comingBack: false, panel: null, dialog: null, soundBlocked: false, notices: passing(state.notices) };
     case 'chat': {
       const seen = state.panel === 'chat' || action.line.participant_id === state.meeting.selfId;
       return { ...next, unread: seen ? state.unread : state.unread + 1 };

@@ -11,7 +11,6 @@ interface ControlProps {
   /** What pressing it does. */
   label: string;
   id?: string;
-  pressed?: boolean;
   expanded?: boolean;
   tone?: 'off' | 'danger' | 'active';
   badge?: number;
@@ -21,15 +20,15 @@ interface ControlProps {
 }
 
 function Control(props: ControlProps) {
-  const { icon, text, label, id, pressed, expanded, tone, badge = 0, shortcut, className = '', onPress } = props;
+  const { icon, text, label, id, expanded, tone, badge = 0, className = '', onPress } = props;
   const strings = useStrings();
+  const shortcut = useApp((state) => (state.shortcutsOn ? props.shortcut : undefined));
   return (
     <button
       type="button"
       id={id}
       class={`control ${tone === undefined ? '' : `control-${tone}`} ${className}`}
       aria-label={badge > 0 ? `${label}, ${strings.newMessages(badge)}` : label}
-      aria-pressed={pressed}
       aria-expanded={expanded}
       aria-keyshortcuts={shortcut}
       title={shortcut === undefined ? label : `${label} (${shortcut})`}
@@ -122,15 +121,16 @@ function PanelControls() {
   );
 }
 
-/** M, V, C, ? and Escape, except while somebody is typing or a dialog is open. */
+/** M, V, C and ? unless they are switched off, and Escape; not while somebody is typing or a dialog is open. */
 export function useShortcuts(): void {
   const controller = useController();
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-      if (controller.store.state.dialog !== null) return;
+      const { dialog, shortcutsOn } = controller.store.state;
+      if (dialog !== null) return;
       if (event.key === 'Escape') closePanel(controller);
-      else if (!isTyping(event.target)) pressKey(controller, event);
+      else if (shortcutsOn && !isTyping(event.target)) pressKey(controller, event);
     };
     window.addEventListener('keydown', onKey);
     return () => window.removeEventListener('keydown', onKey);

@@ -20,6 +20,7 @@ import { LANGUAGES, type Language, type Strings } from './strings';
 const NOTICE_MS = 7000;
 const NAME_KEY = 'candor.name';
 const LANGUAGE_KEY = 'candor.language';
+const SHORTCUTS_KEY = 'candor.shortcuts';
 
 export class Controller {
   readonly store: Store<AppState, AppAction>;
@@ -42,7 +43,8 @@ export class Controller {
       dispatch,
       onSessionKey: (key) => this.#onSessionKey(key),
       onFailure: (code) => this.#fail(code),
-      onMutedByHost: () => this.notify(this.strings.mutedByHost, 'warning'),
+      onMutedByHost: (source) => this.#notifyUntilDismissed(this.strings.mutedByHost[source]),
+      onFoundMuted: (source) => this.#notifyUntilDismissed(this.strings.foundMuted[source]),
     });
   }
 
@@ -148,6 +150,11 @@ export class Controller {
     this.store.dispatch({ type: 'captions_on_tiles', on });
   }
 
+  setShortcutsOn(on: boolean): void {
+    localStorage.setItem(SHORTCUTS_KEY, on ? 'on' : 'off');
+    this.store.dispatch({ type: 'shortcuts', on });
+  }
+
   setSoundBlocked(blocked: boolean): void {
     this.store.dispatch({ type: 'sound_blocked', blocked });
   }
@@ -157,8 +164,9 @@ export class Controller {
     return this.#try(this.#client.chat(text));
   }
 
-  setProcessor(processor: string, on: boolean): Promise<boolean> {
-    return this.#try(this.#client.setProcessor(processor, on));
+  async setProcessor(processor: string, on: boolean): Promise<void> {
+    const done = await this.#try(this.#client.setProcessor(processor, on));
+    if (done) this.store.dispatch({ type: 'chose', processor, on });
   }
 
   mute(trackId: string): Promise<boolean> {
@@ -204,8 +212,14 @@ export class Controller {
 
   notify(text: string, tone: Notice['tone']): void {
     const id = ++this.#noticeId;
-    this.store.dispatch({ type: 'notice', notice: { id, text, tone } });
+    this.store.dispatch({ type: 'notice', notice: { id, text, tone, stays: false } });
     window.setTimeout(() => this.dismiss(id), NOTICE_MS);
+  }
+
+  /** For what must not be overlooked, as that one is no longer heard. */
+  #notifyUntilDismissed(text: string): void {
+    const id = ++this.#noticeId;
+    this.store.dispatch({ type: 'notice', notice: { id, text, tone: 'warning', stays: true } });
   }
 
   dismiss(id: number): void {
@@ -285,7 +299,11 @@ export class Controller {
 }
 
 /** What the browser remembers of earlier visits. */
-export function remembered(): { name: string; language: Language | null } {
+export function remembered(): { name: string; language: Language | null; shortcutsOn: boolean } {
   const language = localStorage.getItem(LANGUAGE_KEY);
-  return { name: localStorage.getItem(NAME_KEY) ?? '', language: language === 'en' || language === 'zh' ? language : null };
+  return {
+    name: localStorage.getItem(NAME_KEY) ?? '',
+    language: language === 'en' || language === 'zh' ? language : null,
+    shortcutsOn: localStorage.getItem(SHORTCUTS_KEY) !== 'off',
+  };
 }

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
-import { DevicePicker, LanguageSwitch, MicrophoneLevel } from './controls';
+import { DevicePicker, LanguageSwitch, MicrophoneLevel, Switch } from './controls';
 import { useApp, useController, useStrings } from './hooks';
 import { Icon } from './icons';
 
@@ -67,7 +67,9 @@ function Settings() {
 }
 
 function Shortcuts() {
+  const controller = useController();
   const strings = useStrings();
+  const on = useApp((state) => state.shortcutsOn);
   return (
     <Frame title={strings.shortcuts}>
       <dl class="shortcuts">
@@ -80,6 +82,13 @@ function Shortcuts() {
           </div>
         ))}
       </dl>
+      <div class="panel-option">
+        <span>
+          {strings.shortcutsOn}
+          <small>{strings.shortcutsOnHint}</small>
+        </span>
+        <Switch label={strings.shortcutsOn} checked={on} onChange={(next) => controller.setShortcutsOn(next)} />
+      </div>
     </Frame>
   );
 }

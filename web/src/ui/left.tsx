@@ -1,12 +1,12 @@
-import type { CloseReason } from '../client';
+import type { FinalReason } from '../client';
 import { LanguageSwitch } from './controls';
 import { useApp, useController, useStrings } from './hooks';
 import { Logo } from './icons';
 
 /** After these, coming back at once is what most people want; after the others it is pointless. */
-const CAN_REJOIN: ReadonlySet<CloseReason> = new Set(['left', 'duplicate_identity', 'connection_lost', 'server_shutdown']);
+const CAN_REJOIN: ReadonlySet<FinalReason> = new Set(['left', 'duplicate_identity']);
 
-export function Left({ reason }: { reason: CloseReason }) {
+export function Left({ reason }: { reason: FinalReason }) {
   const controller = useController();
   const strings = useStrings();
   const roomId = useApp((state) => state.meeting.roomId);
@@ -18,7 +18,7 @@ export function Left({ reason }: { reason: CloseReason }) {
         <Logo wordmark />
         <LanguageSwitch />
       </header>
-      <main class="left-card">
+      <main class="left-card" tabIndex={-1}>
         <span class="chip">{roomId}</span>
         <div role="alert">
           <h1>{title}</h1>

@@ -14,7 +14,7 @@ export function Lobby() {
         <Logo wordmark />
         <LanguageSwitch />
       </header>
-      <main class="lobby-main">
+      <main class="lobby-main" tabIndex={-1}>
         <section class="lobby-preview" aria-label={strings.preview}>
           <Preview />
           <DeviceNotes />

@@ -8,6 +8,7 @@ import './styles/base.css';
 import './styles/parts.css';
 import './styles/lobby.css';
 import './styles/meeting.css';
+import './styles/tiles.css';
 import './styles/panels.css';
 
 const { roomId } = takeInvite(location, history, sessionStorage);
@@ -15,7 +16,7 @@ const earlier = remembered();
 const language = earlier.language ?? chooseLanguage(navigator.languages);
 document.documentElement.lang = LANGUAGES[language].tag;
 
-const controller = new Controller(initialState(language, earlier.name, roomId ?? ''));
+const controller = new Controller(initialState(language, earlier.name, roomId ?? '', earlier.shortcutsOn));
 const root = document.getElementById('app');
 if (root === null) throw new Error('index.html has no #app');
 render(<App controller={controller} />, root);

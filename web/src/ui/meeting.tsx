@@ -12,7 +12,7 @@ export function Meeting() {
   return (
     <div class={`meeting ${panel === null ? '' : `meeting-with-panel meeting-with-${panel}`}`}>
       <TopBar />
-      <main class={`stage ${away ? 'stage-away' : ''}`}>
+      <main class={`stage ${away ? 'stage-away' : ''}`} tabIndex={-1}>
         <Banners />
         <Stage />
       </main>
@@ -74,6 +74,9 @@ function Banners() {
         <div class="banner" role="status">
           <span class="spinner" />
           <strong>{strings.mediaLost}</strong>
+          <button type="button" class="button" onClick={() => controller.retryMedia()}>
+            {strings.tryAgain}
+          </button>
         </div>
       )}
       {phase === 'inside' && path === 'blocked' && (

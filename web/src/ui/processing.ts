@@ -9,7 +9,17 @@ export function myStatus(meeting: MeetingState, processor: ProcessorInfo): Proce
   return statusOf(meeting, processor).find((status) => own.has(status.track_id)) ?? null;
 }
 
-/** The same for everybody else who has a track that it works on. */
+/**
+ * Whether the person wants the processor on their own tracks: what it does there if that is known, else what they chose, else
+ * the server's default. Not whether it runs: one that is unavailable would run again once it is back.
+ */
+export function isWanted(meeting: MeetingState, processor: ProcessorInfo): boolean {
+  const mine = myStatus(meeting, processor);
+  if (mine !== null && mine.state !== 'unavailable') return mine.state !== 'off';
+  return meeting.choices[processor.name] ?? processor.default_on;
+}
+
+/** What it does for everybody else who has a track that it works on. */
 export function othersStatus(meeting: MeetingState, processor: ProcessorInfo): { name: string; status: ProcessorStatus }[] {
   const names = new Map<string, string>();
   for (const participant of meeting.participants) {

@@ -49,7 +49,7 @@ function CaptionsEmpty() {
   if (captions?.available !== false) return <p class="empty">{strings.captionsEmpty}</p>;
   return (
     <p class="empty">
-      {strings.captionsUnavailable} {captions.reason}
+      {strings.captionsUnavailable} {strings.reasons[captions.reason] ?? captions.reason}
       {captions.command !== '' && <code class="command">{captions.command}</code>}
     </p>
   );

@@ -1,7 +1,7 @@
 import type { ProcessorInfo, ProcessorStatus } from '../../client';
 import { CopyButton, Switch } from '../controls';
 import { useApp, useController, useStrings } from '../hooks';
-import { myStatus, othersStatus } from '../processing';
+import { isWanted, myStatus, othersStatus } from '../processing';
 import { PanelFrame } from './panel';
 
 /** What the server does with sound and picture: what runs, what does not and why, and a switch for one's own tracks. */
@@ -30,8 +30,7 @@ function Processor({ processor }: { processor: ProcessorInfo }) {
   const mine = myStatus(meeting, processor);
   const state = mine?.state ?? (processor.available ? null : 'unavailable');
   const name = strings.processorNames[processor.name] ?? processor.name;
-  // Without a track of mine there is nothing to switch: what it will do by default is known, what it does is not.
-  const checked = mine === null ? processor.available && processor.default_on : isOn(mine.state);
+  const wanted = isWanted(meeting, processor);
   return (
     <li class="processor">
       <div class="processor-head">
@@ -39,8 +38,9 @@ function Processor({ processor }: { processor: ProcessorInfo }) {
         {state !== null && <span class={`chip state-${state}`}>{strings.states[state]}</span>}
         <Switch
           label={name}
-          checked={checked}
-          disabled={!processor.available || mine === null}
+          checked={wanted}
+          // Nobody has to wait for a processor to be told no.
+          disabled={!wanted && !processor.available}
           onChange={(on) => void controller.setProcessor(processor.name, on)}
         />
       </div>
@@ -53,12 +53,11 @@ function Processor({ processor }: { processor: ProcessorInfo }) {
   );
 }
 
-const isOn = (state: ProcessorStatus['state']) => state !== 'off' && state !== 'unavailable';
-
 function Why({ processor, status }: { processor: ProcessorInfo; status: ProcessorStatus | null }) {
   const strings = useStrings();
   const state = status?.state ?? 'unavailable';
-  const reason = status?.reason || processor.reason;
+  const said = status?.reason || processor.reason;
+  const reason = strings.reasons[said] ?? said;
   const text = strings.stateTexts[state];
   return (
     <>
@@ -102,7 +101,7 @@ function Others({ processor }: { processor: ProcessorInfo }) {
     <p class="processor-others">
       <span>{strings.othersHave}:</span>
       {others.map(({ name, status }) => (
-        <span key={status.track_id} class="processor-other" title={status.reason}>
+        <span key={status.track_id} class="processor-other" title={strings.reasons[status.reason] ?? status.reason}>
           <span>{name}</span>
           <span class={`state-dot state-${status.state}`} />
           <span>{strings.states[status.state]}</span>
