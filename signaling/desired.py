@@ -46,14 +46,14 @@ class DesiredState:
         self.want(method, target, build)
 
     async def put(self, method: str, target: str, build: Build) -> None:
-        """Like `want`, and wait until the worker has it. Raises `MediaError`; then the loop goes on trying.
-
-        What is wanted once goes first: a room of the same name may still have to be dropped.
-        """
-        for key in list(self._once):
-            await self._try(key)
+        """Like `want`, and wait until the worker has it. Raises `MediaError`; then the loop goes on trying."""
         self.want(method, target, build)
         await self._apply((method, target))
+
+    async def send_drops(self) -> None:
+        """Send what is wanted once: before a room opens, one of the same name may still have to be dropped."""
+        for key in list(self._once):
+            await self._try(key)
 
     def forget(self, target: str) -> None:
         """Want nothing for this target any more."""

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from sfu.channel import Channel, messages
 from sfu.channel.messages import ChannelMessage, Snapshot
-from signaling.desired import DesiredState
+from signaling.desired import Build, DesiredState
 from signaling.errors import MediaError
 from signaling.links import REQUEST_TIMEOUT_S, Link
 from signaling.participants import Participant, Track
 from signaling.protocol.codes import CloseReason, ErrorCode
-from signaling.rooms import Room
+from signaling.rooms import Room, RoomState, not_here
 from signaling.subscriptions import wanted
 
 FIRST_CONTACT_S = 5.0
@@ -148,17 +148,23 @@ class MediaPlane:
     # --- what a worker shall hold
 
     def keep_room(self, room: Room) -> None:
-        """Keep our notes about a room on its worker."""
+        """Keep our notes about a room on its worker, unless it has ended."""
+        if room.state is RoomState.ENDED:
+            return
         desired = self._workers[room.worker].desired
         desired.want("put_room", room.id, lambda: _put_room(room))
 
     def keep_participant(self, room: Room, participant: Participant) -> None:
-        """Keep our notes about somebody on their worker."""
+        """Keep our notes about somebody on their worker, unless they are gone."""
+        if participant.gone:
+            return
         desired = self._workers[room.worker].desired
         desired.want("put_participant", participant.id, lambda: _put_participant(participant))
 
     def keep_open(self, room: Room, participant: Participant) -> None:
-        """Keep a subscribe transport."""
+        """Keep a subscribe transport, unless its owner is gone."""
+        if participant.gone:
+            return
         desired = self._workers[room.worker].desired
         desired.want("open_subscribe", participant.id, lambda: _open_subscribe(participant, fresh=False))
 
@@ -172,20 +178,50 @@ class MediaPlane:
         desired.want("set_subscriptions", participant.id, lambda: wanted(participant, room.tracks()))
 
     async def open(self, room: Room, participant: Participant) -> None:
-        """Make room and participant known to the worker and open the subscribe transport. Raises `MediaError`."""
+        """Make room and participant known to the worker and open the subscribe transport.
+
+        Raises `MediaError`, or `RoomError` if they were removed meanwhile.
+        """
         desired = self._workers[room.worker].desired
-        await desired.put("put_room", room.id, lambda: _put_room(room))
-        await desired.put("put_participant", participant.id, lambda: _put_participant(participant))
-        await desired.put("open_subscribe", participant.id, lambda: _open_subscribe(participant, fresh=False))
+        steps: list[tuple[str, str, Build]] = [
+            ("put_room", room.id, lambda: _put_room(room)),
+            ("put_participant", participant.id, lambda: _put_participant(participant)),
+            ("open_subscribe", participant.id, lambda: _open_subscribe(participant, fresh=False)),
+        ]
+        await desired.send_drops()
+        try:
+            for method, target, build in steps:
+                self._still_here(room, participant)
+                await desired.put(method, target, build)
+        finally:
+            self._still_here(room, participant)
+
+    def _still_here(self, room: Room, participant: Participant) -> None:
+        """Raises `RoomError` if somebody was removed while we waited; what was sent for them since then is taken back."""
+        if participant.gone:
+            self.drop_participant(room, participant.id, participant.close_reason or CloseReason.LEFT)
+            raise not_here(participant)
 
     async def reopen(self, room: Room, participant: Participant) -> None:
-        """Close both transports and open a new subscribe transport. Raises `MediaError`."""
+        """Close both transports and open a new subscribe transport.
+
+        Raises `MediaError`, or `RoomError` if they were removed meanwhile.
+        """
         worker = self._workers[room.worker]
         drop = messages.DropParticipant(participant_id=participant.id, reason="fresh_transports")
-        await worker.request("drop_participant", drop)
-        await worker.request("put_participant", _put_participant(participant))
-        await worker.request("open_subscribe", _open_subscribe(participant, fresh=True))
-        worker.desired.forget(participant.id)  # what was held went with the transports
+        try:
+            await worker.request("drop_participant", drop)
+            self._still_here(room, participant)
+            await worker.request("put_participant", _put_participant(participant))
+            self._still_here(room, participant)
+            await worker.request("open_subscribe", _open_subscribe(participant, fresh=True))
+        finally:
+            self._still_here(room, participant)
+            self._renew(room, participant)
+
+    def _renew(self, room: Room, participant: Participant) -> None:
+        """Send all that somebody needs again: what was held went with the transports."""
+        self._workers[room.worker].desired.forget(participant.id)
         self.keep_participant(room, participant)
         self.keep_open(room, participant)
         self._want_subscriptions(room, participant)
@@ -217,7 +253,9 @@ class MediaPlane:
         self.keep_processing(room, participant, track)
 
     async def set_processing(self, room: Room, participant: Participant, track: Track) -> None:
-        """Apply a track's processors now. Raises `MediaError`; they are still applied later."""
+        """Apply a track's processors now, if it is still there. Raises `MediaError`; they are still applied later."""
+        if track.track_id not in participant.tracks:
+            return
         desired = self._workers[room.worker].desired
         await desired.put("set_processing", track.track_id, lambda: _set_processing(participant, track))
 

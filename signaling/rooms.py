@@ -139,8 +139,7 @@ class Rooms:
         """The room in which somebody is. Raises `RoomError` if they are in none any more."""
         room = self._rooms.get(participant.room_id)
         if room is None or participant.gone:
-            ended = participant.close_reason is CloseReason.ROOM_ENDED
-            raise RoomError(ErrorCode.ROOM_ENDED if ended else ErrorCode.NOT_JOINED, "you are not in the room")
+            raise not_here(participant)
         return room
 
     def participant(self, participant_id: str) -> Participant | None:
@@ -178,3 +177,9 @@ class Rooms:
     def on_worker(self, worker: int) -> Iterable[Room]:
         """The rooms that live on one worker."""
         return [room for room in self._rooms.values() if room.worker == worker]
+
+
+def not_here(participant: Participant) -> RoomError:
+    """The error for somebody who is in no room any more."""
+    ended = participant.close_reason is CloseReason.ROOM_ENDED
+    return RoomError(ErrorCode.ROOM_ENDED if ended else ErrorCode.NOT_JOINED, "you are not in the room")

@@ -46,6 +46,7 @@ class FakeWorker:
         self.subscribe: dict[str, int] = {}
         self.tracks: dict[str, TrackSnapshot] = {}
         self.hold: asyncio.Event | None = None
+        self._held: type[ChannelMessage] = ChannelMessage
         self._channels: set[Channel] = set()
         self._server: asyncio.Server | None = None
 
@@ -68,6 +69,11 @@ class FakeWorker:
         self.participants.clear()
         self.subscribe.clear()
         self.tracks.clear()
+
+    def hold_only(self, model: type[ChannelMessage]) -> asyncio.Event:
+        """Let requests of one kind wait until the event is set; set `hold` to None to let later ones pass."""
+        self.hold, self._held = asyncio.Event(), model
+        return self.hold
 
     def requests(self, model: type[ChannelMessage]) -> list[Any]:
         """Every recorded request of a kind."""
@@ -113,7 +119,7 @@ class FakeWorker:
         if method == "snapshot":
             return self._snapshot().model_dump()
         self.asked.append(message)
-        if self.hold is not None:
+        if self.hold is not None and isinstance(message, self._held):
             await self.hold.wait()
         handle: Callable[[Any], Any] | None = getattr(self, f"_{method}", None)
         return handle(message) if handle else None

@@ -1,12 +1,13 @@
 """What survives: a lost socket, a page refresh, a lost worker, a lost signaling process."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from sfu.channel.messages import DropParticipant, OpenSubscribe, SetSubscriptions
+from sfu.channel.messages import ChannelMessage, DropParticipant, OpenSubscribe, PutParticipant, SetSubscriptions
 from tests.integration.signaling_kit import MICROPHONE, ROOM, SECRET, Client, Meeting, meeting
 from tests.until import until
 
@@ -144,6 +145,49 @@ async def test_leaving_while_away_is_possible_for_nobody_else(room: Meeting) -> 
     stranger = await room.client()
     assert await stranger.code("leave") == "not_joined"
     await resumed(room, ada)
+
+
+# --- removed while the worker is slow
+
+
+@pytest.mark.parametrize("held", [DropParticipant, PutParticipant, OpenSubscribe])
+async def test_who_is_removed_during_a_page_refresh_stays_removed(room: Meeting, held: type[ChannelMessage]) -> None:
+    ada, bert = await room.joined("Ada"), await room.joined("Bert")
+    await bert.drop()
+    gate = room.worker.hold_only(held)
+    back = await room.client()
+    ask = {"room_id": ROOM, "name": "Bert", "session_key": bert.key, "fresh_transports": True}
+    asked = len(room.worker.requests(held))
+    resuming = asyncio.create_task(back.code("join", ask))
+    await until(lambda: "" if len(room.worker.requests(held)) > asked else f"{held.__name__} at the worker")
+    room.worker.hold = None
+    await ada.result("moderate", {"action": "remove", "participant_id": bert.me})
+    gate.set()
+    assert await resuming == "not_joined"
+    await until(lambda: "Bert is still on the worker" if bert.me in room.worker.participants else "")
+    await nothing_is_wanted(room, bert.me)
+
+
+async def nothing_is_wanted(one: Meeting, target: str) -> None:
+    wishes = one.server.media._workers[0].desired._wishes
+    await until(lambda: next((f"{method} is still wanted" for method, other in wishes if other == target), ""))
+
+
+@pytest.mark.parametrize("held", [PutParticipant, OpenSubscribe])
+async def test_an_end_during_a_join_leaves_nothing_behind(room: Meeting, held: type[ChannelMessage]) -> None:
+    ada = await room.joined("Ada")
+    bert = await room.client()
+    gate = room.worker.hold_only(held)
+    asked = len(room.worker.requests(held))
+    joining = asyncio.create_task(bert.code("join", {"room_id": ROOM, "name": "Bert"}))
+    await until(lambda: "" if len(room.worker.requests(held)) > asked else f"{held.__name__} at the worker")
+    room.worker.hold = None
+    await ada.result("moderate", {"action": "end"})
+    gate.set()
+    assert await joining == "room_ended"
+    desired = room.server.media._workers[0].desired
+    await until(lambda: "the room is on the worker" if room.worker.rooms or room.worker.participants else "")
+    await until(lambda: f"nothing wanted but {list(desired._wishes)}" if desired._wishes else "")
 
 
 # --- a lost worker

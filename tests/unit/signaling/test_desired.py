@@ -110,6 +110,7 @@ async def test_a_room_is_dropped_before_its_successor_opens() -> None:
     room, drop = PutRoom(room_id="r", state={}), DropRoom(room_id="r")
     await state.put("put_room", "r", lambda: room)
     state.want_once("drop_room", "r", lambda: drop)
+    await state.send_drops()
     await state.put("put_room", "r", lambda: room)
     assert worker.got == [room, drop, room]
     state.reset()
