@@ -112,7 +112,7 @@ class SubscribeTransport:
     def answered(self, sdp: str, version: int) -> None:
         """The client's answer. Raises NegotiationError; an answer to an older offer is ignored."""
         try:
-            answer = parse_answer(sdp)
+            answer = parse_answer(sdp, max_media=len(self._pool.sections))
         except ValueError as error:
             raise NegotiationError(str(error)) from error
         with contextlib.suppress(asyncio.QueueFull):

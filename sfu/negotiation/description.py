@@ -25,6 +25,8 @@ _DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 _RTP_PROTOCOLS = frozenset(
     {"UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "RTP/SAVPF"}
 )  # all the same thing (RFC 8829 section 5.1.2)
+MAX_SESSION_LINES = 256
+MAX_LINES_PER_MEDIA = 256  # on average: Chromium's longest m-section, with every codec and SSRC, has below 200
 MAX_MID_LENGTH = 16  # what fits a one-byte header extension (RFC 8285 section 4.2)
 
 
@@ -100,9 +102,15 @@ class Description:
 
 
 def parse(sdp: str, *, max_length: int, max_media: int) -> Description:
-    """Read a description. Raises ValueError for anything that is not SDP, is too long, or has m-sections without unique mids."""
+    """Read a description. Raises ValueError for anything that is not SDP, is too long, or has m-sections without unique mids.
+
+    Too long is `max_length` characters, `max_media` m-lines, 256 lines for each of these, or 256 lines before the first. The
+    time this takes is linear in the length.
+    """
     if len(sdp) > max_length:
         raise ValueError(f"sdp: longer than {max_length} characters")
+    if sdp.count("\n") > max_media * MAX_LINES_PER_MEDIA:
+        raise ValueError(f"sdp: more than {max_media * MAX_LINES_PER_MEDIA} lines")
     if _CONTROL.search(sdp):
         raise ValueError("sdp: control character")
     blocks: list[list[str]] = [[]]
@@ -116,8 +124,11 @@ def parse(sdp: str, *, max_length: int, max_media: int) -> Description:
         raise ValueError("sdp: does not start with v=0")
     if len(blocks) - 1 > max_media:
         raise ValueError(f"sdp: more than {max_media} m-lines")
+    if len(blocks[0]) > MAX_SESSION_LINES:
+        raise ValueError(f"sdp: more than {MAX_SESSION_LINES} session lines")
     session = _attributes(blocks[0])
-    media = tuple(_media(block, session) for block in blocks[1:])
+    direction = _direction(session) or "sendrecv"
+    media = tuple(_media(block, direction) for block in blocks[1:])
     mids = [section.mid for section in media]
     if len(set(mids)) < len(mids):
         raise ValueError("mid: not unique")
@@ -129,7 +140,11 @@ def _attributes(block: list[str]) -> Attributes:
     return Attributes(tuple((name, value.strip()) for name, _, value in pairs))
 
 
-def _media(block: list[str], session: Attributes) -> Media:
+def _direction(attributes: Attributes) -> str | None:
+    return next((name for name, _ in attributes.lines if name in _DIRECTIONS), None)
+
+
+def _media(block: list[str], session_direction: str) -> Media:
     match = _MEDIA.fullmatch(block[0], 2)
     if match is None:
         raise ValueError("m-line: malformed")
@@ -138,8 +153,7 @@ def _media(block: list[str], session: Attributes) -> Media:
     mid = attributes.first("mid") or ""
     if not is_token(mid, MAX_MID_LENGTH):
         raise ValueError("mid: missing, too long or not a token")
-    stated = (name for block in (attributes, session) for name, _ in block.lines if name in _DIRECTIONS)
-    return Media(mid, kind, int(port), protocol, formats, next(stated, "sendrecv"), attributes)
+    return Media(mid, kind, int(port), protocol, formats, _direction(attributes) or session_direction, attributes)
 
 
 def _bundle(session: Attributes, mids: list[str]) -> tuple[str, ...]:

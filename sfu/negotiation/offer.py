@@ -43,7 +43,7 @@ _FMTP: dict[CodecName, str] = {
     "av1": "level-idx=5;profile=0;tier=0",
 }
 MAX_ANSWER_LENGTH = 1024 * 1024
-MAX_MEDIA = 1024
+MAX_ANSWER_LENGTH_PER_MEDIA = 16 * 1024
 MAX_ID_LENGTH = 64
 
 
@@ -96,9 +96,13 @@ class SubscribeAnswer(NamedTuple):
     media: dict[str, AnsweredMedia]
 
 
-def parse_answer(sdp: str) -> SubscribeAnswer:
-    """Read a client's answer. Raises ValueError naming what is wrong, also if every m-line is rejected."""
-    text = description.parse(sdp, max_length=MAX_ANSWER_LENGTH, max_media=MAX_MEDIA)
+def parse_answer(sdp: str, *, max_media: int) -> SubscribeAnswer:
+    """Read a client's answer to an offer of at most `max_media` m-lines: an answer has as many, and its size goes with them.
+
+    Raises ValueError naming what is wrong, also if every m-line is rejected.
+    """
+    max_length = min(MAX_ANSWER_LENGTH, max_media * MAX_ANSWER_LENGTH_PER_MEDIA)
+    text = description.parse(sdp, max_length=max_length, max_media=max_media)
     accepted = {section.mid: section for section in text.media if not section.rejected}
     if not accepted:
         raise ValueError("sdp: every m-line is rejected")

@@ -91,7 +91,7 @@ async def play(pool: SectionPool, client: Callable[[str], Awaitable[str]]) -> di
         assert pool.reconcile(wanted)
         offer = pool.offer(LOCAL, session_id=7, version=version)
         recorded[name] = (offer, await client(offer))
-        pool.answered(parse_answer(recorded[name][1]))
+        pool.answered(parse_answer(recorded[name][1], max_media=len(pool.sections)))
     return recorded
 
 

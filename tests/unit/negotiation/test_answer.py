@@ -136,6 +136,8 @@ def edited(old: str, new: str, name: str = "chromium-simulcast") -> str:
 
 BAD = {
     "sdp: longer": "v=0\r\n" + "a=x\r\n" * 60_000,
+    "sdp: more than 8192 lines": fixture("chromium-simulcast") + "a=x\r\n" * 8192,
+    "sdp: more than 256 session lines": edited("s=-", "s=-" + "\r\na=x" * 256),
     "sdp: control": edited("s=-", "s=\x00"),
     "sdp: a line is not": edited("s=-", "hello"),
     "sdp: does not start": edited("v=0\r\n", ""),
@@ -188,3 +190,9 @@ def test_transport_attributes_may_stand_in_the_session_part() -> None:
     at = rest.index("t=0 0") + 1
     offer = parse_offer("\r\n".join(rest[:at] + moved + rest[at:]))
     assert offer.remote == parse_offer(fixture("aiortc-publish")).remote
+
+
+def test_a_section_without_a_direction_has_that_of_the_session() -> None:
+    sdp = edited("s=-", "s=-\r\na=recvonly\r\na=inactive").replace("a=sendonly\r\n", "", 1)
+    first, second = parse_offer(sdp).media
+    assert (first.section.direction, second.section.direction) == ("recvonly", "sendonly")

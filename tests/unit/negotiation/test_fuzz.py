@@ -29,7 +29,7 @@ def mutated(text: str, edits: list[tuple[float, int, str]]) -> str:
 def read(text: str) -> None:
     """Both parsers; what is understood as an offer is answered, and the answer must parse."""
     with contextlib.suppress(ValueError):
-        parse_answer(text)
+        parse_answer(text, max_media=4)
     try:
         offer = parse_offer(text)
     except ValueError:

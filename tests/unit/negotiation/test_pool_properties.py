@@ -51,7 +51,8 @@ class Session:
     def take_answer(self) -> None:
         if not self.pool.in_flight:
             return
-        attached, freed = self.pool.answered(parse_answer(answer_to(self.offer)))
+        answer = parse_answer(answer_to(self.offer), max_media=len(self.pool.sections))
+        attached, freed = self.pool.answered(answer)
         for section in attached:
             assert section.mid not in self.attached
             assert f"a=msid:{section.participant_id} {section.track_id}\r\n" in self.offer
