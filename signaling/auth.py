@@ -102,7 +102,7 @@ class SessionKey:
 
     @classmethod
     def new(cls, participant_id: str) -> "SessionKey":
-        """A key for one participant, good for one resume."""
+        """A key for one participant, good for one resume whose answer arrives."""
         text = f"{participant_id}.{secrets.token_urlsafe(SESSION_KEY_BYTES)}"
         return cls(text, digest_of(text))
 

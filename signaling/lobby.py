@@ -121,7 +121,7 @@ class Lobby:
     # --- back in
 
     def _seat_of(self, request: Join, settled: bool) -> Participant:
-        """Whose session key this is; uses it up. Raises `GrantError`."""
+        """Whose session key this is; uses it up for now. Raises `GrantError`."""
         key = request.session_key or ""
         participant = self._rooms.participant(auth.owner_of(key))
         if participant is None and not settled:
@@ -147,6 +147,7 @@ class Lobby:
         if request.fresh_transports:
             await self._reopen(room, participant, request.session_key or "")
         key = participant.new_session_key()
+        participant.spare_session_key(request.session_key or "")
         participant.arrive(outlet)
         self._media.keep_participant(room, participant)
         self._catch_up(participant, request.fresh_transports)
@@ -160,7 +161,7 @@ class Lobby:
             await self._media.reopen(room, participant)
         except MediaError:
             if not participant.gone:
-                participant.restore_session_key(key)
+                participant.spare_session_key(key)
                 participant.lose_socket()
                 self.open_window(participant)
             raise

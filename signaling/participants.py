@@ -101,6 +101,7 @@ class ParticipantNotes(BaseModel):
     expires_at: int | None
     stable_ssrcs: bool
     key_digest: str
+    spare_digest: str
     choices: dict[str, bool]
     epoch: int = Field(ge=0)
     subscription: dict[str, Any]
@@ -145,6 +146,7 @@ class Participant:
         self.needs_new_transports = False
         self.window: asyncio.TimerHandle | None = None
         self._key_digest = ""
+        self._spare_digest = ""
 
     # --- state
 
@@ -179,7 +181,7 @@ class Participant:
         """The seat is given up; the session key is void."""
         self.stop_window()
         self.close_reason = reason
-        self._key_digest = ""
+        self._key_digest = self._spare_digest = ""
         self._set_state(ParticipantState.GONE)
         outlet, self.outlet = self.outlet, None
         if outlet is not None:
@@ -200,21 +202,26 @@ class Participant:
     # --- session key
 
     def new_session_key(self) -> str:
-        """A key for the next resume; the one before is void."""
+        """A key for the next resume. All before are void, but for the one that brought them back: see `confirm_session`."""
         key = SessionKey.new(self.id)
         self._key_digest = key.digest
         return key.text
 
     def use_session_key(self, key: str) -> bool:
-        """Use the key up. False if it is not the current one."""
-        if not key_matches(key, self._key_digest):
+        """Use the key up. False if it is neither the current one nor the spare one. Until the next is made none is good."""
+        if not (key_matches(key, self._key_digest) or key_matches(key, self._spare_digest)):
             return False
-        self._key_digest = ""
+        self._key_digest = self._spare_digest = ""
         return True
 
-    def restore_session_key(self, key: str) -> None:
-        """The resume for which this key was used up failed on our side: it is good once more."""
-        self._key_digest = digest_of(key)
+    def spare_session_key(self, key: str) -> None:
+        """Let a used key be good once more: the client may never hear of the next one, or the resume failed on our side."""
+        self._spare_digest = digest_of(key)
+
+    def confirm_session(self) -> bool:
+        """The client has heard of its new key, for it asks something else now. True if a spare key is void from now on."""
+        spare, self._spare_digest = self._spare_digest, ""
+        return bool(spare)
 
     # --- to others
 
@@ -251,6 +258,7 @@ class Participant:
             expires_at=self.expires_at,
             stable_ssrcs=self.stable_ssrcs,
             key_digest=self._key_digest,
+            spare_digest=self._spare_digest,
             choices=dict(self.consent.choices),
             epoch=self.consent.epoch,
             subscription=self.subscription.model_dump(),
@@ -274,6 +282,7 @@ class Participant:
         participant.consent = Consent(dict(notes.choices), notes.epoch)
         participant.subscription = Subscribe.model_validate(notes.subscription)
         participant._key_digest = notes.key_digest
+        participant._spare_digest = notes.spare_digest
         participant.lose_socket()
         return participant
 

@@ -43,7 +43,9 @@ class Requests:
 
     async def handle(self, participant: Participant, request: messages.Message) -> messages.Message | None:
         """The result of a request. Raises `SignalingError`."""
-        self._rooms.of(participant)
+        room = self._rooms.of(participant)
+        if participant.confirm_session():
+            self._media.keep_participant(room, participant)
         return await self._handlers[type(request)](participant, request)
 
     async def _leave(self, participant: Participant, _: messages.Leave) -> None:

@@ -109,7 +109,9 @@ class Join(Message):
     room_id: RoomId
     name: Name
     token: str | None = Field(default=None, max_length=4096, description="signed grant; not needed in an open room")
-    session_key: str | None = Field(default=None, max_length=256, description="from the last `JoinResult`; single use")
+    session_key: str | None = Field(
+        default=None, max_length=256, description="from the last `JoinResult`; void after the resume"
+    )
     bot: bool = False
     fresh_transports: bool = Field(
         default=False, description="on resume: my connections are gone (page refresh), forget them and start new ones"

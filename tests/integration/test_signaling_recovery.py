@@ -50,12 +50,30 @@ async def test_a_used_key_and_a_made_up_key_are_refused(room: Meeting) -> None:
     ada = await room.joined("Ada")
     await ada.drop()
     back = await resumed(room, ada)
+    await back.result("chat", {"text": "I heard"})
     thief = await room.client()
     ask = {"room_id": ROOM, "name": "Ada"}
     for key in (ada.key, f"{ada.me}.{'A' * 22}", "nonsense", ""):
         assert await thief.code("join", {**ask, "session_key": key}) == "resume_refused"
     assert await thief.code("join", {**ask, "room_id": "other", "session_key": back.key}) == "resume_refused"
     await back.result("chat", {"text": "unharmed"})
+
+
+async def test_a_lost_answer_to_a_resume_does_not_cost_the_seat(room: Meeting) -> None:
+    ada = await room.joined("Ada")
+    await ada.result("moderate", {"action": "lock"})
+    await ada.drop()
+    unheard = await resumed(room, ada)
+    await unheard.drop()
+    await room.restart_server()
+    back = await resumed(room, ada)
+    await back.result("report_quality", {"loss_percent": 0})
+    notes = room.worker.participants
+    await until(lambda: "the end of the spare key in the notes" if notes[ada.me].state["spare_digest"] else "")
+    late = await room.client()
+    for key in (ada.key, unheard.key):
+        assert await late.code("join", {"room_id": ROOM, "name": "Ada", "session_key": key}) == "resume_refused"
+    await resumed(room, back)
 
 
 async def test_a_key_takes_over_from_a_socket_that_still_lives(room: Meeting) -> None:

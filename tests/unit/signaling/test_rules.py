@@ -183,6 +183,19 @@ def test_a_session_key_works_once_and_the_next_one_replaces_it() -> None:
     assert not ada.use_session_key(second) and ada.use_session_key(third)
 
 
+def test_a_used_key_is_spared_until_the_client_is_heard_again() -> None:
+    ada = Participant("r", "Ada")
+    first = ada.new_session_key()
+    assert ada.use_session_key(first)
+    second = ada.new_session_key()
+    ada.spare_session_key(first)
+    assert ada.use_session_key(first) and not ada.use_session_key(second)
+    third = ada.new_session_key()
+    ada.spare_session_key(first)
+    assert ada.confirm_session() and not ada.confirm_session()
+    assert not ada.use_session_key(first) and ada.use_session_key(third)
+
+
 def test_notes_bring_back_the_same_participant() -> None:
     ada = Participant("r", "Ada", host=True, identity="ada", lineage=["0a"], expires_at=99, stable_ssrcs=True)
     key = ada.new_session_key()

@@ -94,7 +94,7 @@ export interface Join {
   name: string;
   /** signed grant; not needed in an open room */
   token?: string | null;
-  /** from the last `JoinResult`; single use */
+  /** from the last `JoinResult`; void after the resume */
   session_key?: string | null;
   bot?: boolean;
   /** on resume: my connections are gone (page refresh), forget them and start new ones */
