@@ -41,6 +41,7 @@ class Numbers(NamedTuple):
     """Where an outgoing stream stands, without what fed it."""
 
     ssrc: int
+    rtx_ssrc: int
     last_seq: int
     rtx_seq: int
     last_timestamp: int
@@ -124,7 +125,14 @@ class Consumer:
     def numbers(self) -> Numbers:
         """Where the outgoing stream stands."""
         return Numbers(
-            self.ssrc, self.last_seq, self.rtx_seq, self.last_timestamp, self.last_sent_ns, self.picture_id, self.tl0
+            self.ssrc,
+            self.rtx_ssrc,
+            self.last_seq,
+            self.rtx_seq,
+            self.last_timestamp,
+            self.last_sent_ns,
+            self.picture_id,
+            self.tl0,
         )
 
     def go_on_from(self, numbers: Numbers) -> None:

@@ -239,12 +239,21 @@ class SubscribeTransport:
             log.debug("codec_not_accepted", participant=self.participant_id, track=producer.track_id)
             return
         consumer = Consumer(producer, self._downlink, section.ssrc, section.rtx_ssrc)
-        numbers = self._numbers.get(mid)
-        if numbers is not None and numbers.ssrc == consumer.ssrc:
-            consumer.go_on_from(numbers)
+        if (numbers := self._numbers.get(mid)) is not None:
+            if numbers.ssrc == consumer.ssrc:
+                consumer.go_on_from(numbers)
+            else:
+                self._forget_ssrcs(numbers)
         self.consumers[mid] = consumer
         self._plane.add_consumer(consumer)
         self.layers.add(consumer, time.monotonic_ns())
+
+    def _forget_ssrcs(self, numbers: Numbers) -> None:
+        """The m-line has new SSRCs: the old ones are never used again, so SRTP need not remember them."""
+        if self.peer.outbound is not None:
+            self.peer.outbound.forget(numbers.ssrc)
+            if numbers.rtx_ssrc:
+                self.peer.outbound.forget(numbers.rtx_ssrc)
 
     async def close(self) -> None:
         """Stop negotiating and sending; idempotent."""
