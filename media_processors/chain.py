@@ -86,6 +86,7 @@ class Framer:
         self._waiting: Samples = np.zeros(0, np.float32)
         self._ready: Samples = np.zeros(0, np.float32)
         self.extra_samples = 0
+        self._interrupted = False
 
     def needs_more_delay(self, samples: int) -> bool:
         """Whether a packet of this length will add delay."""
@@ -97,13 +98,16 @@ class Framer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the past, and the transform its own."""
-        self._stream.reset()
+        """Forget the past; the transform forgets its own before it hears the next sound."""
+        self._interrupted = True
         self._waiting = self._waiting[:0]
         self._ready = np.zeros(self.extra_samples, np.float32)
 
     def process(self, samples: Samples) -> Samples:
-        """As many samples out as in."""
+        """As many samples out as in. Raises whatever the transform raises."""
+        if self._interrupted:
+            self._stream.reset()
+            self._interrupted = False
         if self.extra_samples == 0:
             return self._stream.process(samples)
         waiting = np.concatenate((self._waiting, samples))
@@ -115,8 +119,20 @@ class Framer:
         return out
 
 
+class _Absent:
+    """Stands where a transform did not open. It never runs."""
+
+    delay_samples = 0
+
+    def process(self, samples: Samples) -> Samples:
+        return samples
+
+    def reset(self) -> None:
+        return
+
+
 class Stage:
-    """One transform on one track."""
+    """One transform on one track. What the transform raises, when it is opened or later, ends its use here and nothing else."""
 
     def __init__(self, name: str, transform: Transform, track: TrackRef) -> None:
         self.name = name
@@ -124,13 +140,12 @@ class Stage:
         self.state = StageState.OFF
         self.reason = ""
         self.changed = True
+        self.broken = ""
+        """Why the transform is used no more; empty if nothing is wrong."""
         self._track = track
-        stream = transform.open(track)
-        self._framer = Framer(stream, transform.frame_samples)
-        self._dry = DelayLine(stream.delay_samples)
+        self._framer, self._dry = self._open(transform)
         self._fade = CrossFade()
         self._wanted = False
-        self._broken = ""
         self._run_samples = WARM_UP_SAMPLES
         self._slow_share = 0.0
         self._rest_samples = 0
@@ -174,8 +189,18 @@ class Stage:
         self._update_state()
         return mixed
 
+    def _open(self, transform: Transform) -> tuple[Framer, DelayLine]:
+        try:
+            stream, frame_samples = transform.open(self._track), transform.frame_samples
+            if frame_samples < 1:
+                raise ValueError(f"frames of {frame_samples} samples")
+            return Framer(stream, frame_samples), DelayLine(stream.delay_samples)
+        except Exception as error:  # anybody's code
+            self._fail(error)
+            return Framer(_Absent(), 1), DelayLine(0)
+
     def _may_run(self) -> bool:
-        return self._wanted and not self._broken and not self._rest_samples
+        return self._wanted and not self.broken and not self._rest_samples
 
     def _run(self, samples: Samples, dry: Samples) -> Samples:
         """The transformed sound; the dry one if the transform fails, which ends its use on this track."""
@@ -189,14 +214,15 @@ class Stage:
             if wet.shape != samples.shape:
                 raise ValueError(f"{len(samples)} samples in, shape {wet.shape} out")
         except Exception as error:  # anybody's code: it must not take the track with it
-            log.error(
-                "transform_failed", processor=self.name, track_id=self._track.track_id, error=type(error).__name__
-            )
-            self._broken = f"failed: {type(error).__name__}"
+            self._fail(error)
             self._fade.gain = 0.0
             return dry
         self._clock(time.thread_time_ns() - started_ns, len(samples))
         return wet
+
+    def _fail(self, error: Exception) -> None:
+        log.error("transform_failed", processor=self.name, track_id=self._track.track_id, error=type(error).__name__)
+        self.broken = f"failed: {type(error).__name__}"
 
     def _clock(self, took_ns: int, samples: int) -> None:
         share = took_ns * RATE_HZ / (samples * 1e9)
@@ -206,8 +232,8 @@ class Stage:
             self._rest_samples = SLOW_RETRY_SAMPLES
 
     def _update_state(self) -> None:
-        if self._broken:
-            self._set_state(StageState.BYPASS, self._broken)
+        if self.broken:
+            self._set_state(StageState.BYPASS, self.broken)
         elif not self._wanted:
             self._set_state(StageState.OFF, "")
         elif self._rest_samples:

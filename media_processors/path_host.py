@@ -24,7 +24,7 @@ import structlog
 from media_processors import registry
 from media_processors.audio.vad import SileroVad
 from media_processors.base import Transform
-from media_processors.codec import RATE_HZ, OpusEncoder
+from media_processors.codec import RATE_HZ, OpusEncoder, load_library
 from media_processors.errors import ProcessorError, UnavailableError, place_of
 from media_processors.findings import ProcessorInfo, ProcessorStatus
 from media_processors.settings import ProcessingSettings
@@ -45,12 +45,21 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
+class _Track:
+    """What a worker opened."""
+
+    track_id: str
+    stream: PathStream | None = None
+    """None if nothing can be done to it here: its packets go back as they are."""
+
+
+@dataclass(slots=True)
 class _Tap:
     """The link to one worker, and its tracks."""
 
     path: Path
     link: TapSocket
-    tracks: dict[int, PathStream | None] = field(default_factory=dict)
+    tracks: dict[int, _Track] = field(default_factory=dict)
 
 
 class PathHost:
@@ -75,16 +84,17 @@ class PathHost:
         self._stopping = False
 
     def start(self) -> None:
-        """Load the VAD, and run every transform once, so that the first packet of a meeting finds warm caches."""
+        """Load what every track needs, and run every transform once: the first packet of a meeting finds warm caches."""
         missing: UnavailableError | None = None
         try:
+            load_library()
             self._vad = SileroVad()
         except UnavailableError as error:
-            log.error("path_host_without_vad", reason=error.reason)
+            log.error("path_host_unable", reason=error.reason)
             missing = error
         self.infos = [_describe(info, self._transforms, missing) for info in self.infos]
         if self._vad is not None and self._transforms:
-            self._warm_up(self._vad)
+            self._retire(self._warm_up(self._vad))
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
@@ -106,7 +116,19 @@ class PathHost:
         """End `run()` within `RESCAN_S`; from any thread or a signal handler."""
         self._stopping = True
 
-    def _warm_up(self, vad: SileroVad) -> None:
+    def _retire(self, broken: dict[str, str]) -> None:
+        """A transform that fails before anybody speaks is not offered to anybody."""
+        for name in broken:
+            del self._transforms[name]
+        self.infos = [
+            info.model_copy(update={"available": False, "reason": f"it was tried and {broken[info.name]}"})
+            if info.name in broken
+            else info
+            for info in self.infos
+        ]
+
+    def _warm_up(self, vad: SileroVad) -> dict[str, str]:
+        """The transforms that failed, and how."""
         encoder = OpusEncoder()
         noise = np.random.default_rng(0).normal(0, 0.05, 960).astype(np.float32)
         opened = OpenTrack(
@@ -125,6 +147,7 @@ class PathHost:
         for index in range(10):
             payload = encoder.encode(noise)
             stream.push(TapPacket(0, 0, 0, index, index * 960, 0, 0, 0, 0, payload), late=False)
+        return {stage.name: stage.broken for stage in stream.chain.stages if stage.broken}
 
     def _connect(self) -> None:
         hello = Hello(role="path", pid=os.getpid(), processors=tuple(sorted(self._transforms)))
@@ -173,23 +196,23 @@ class PathHost:
         self.counters.refused += tap.link.dropped_full - refused
 
     def _process(self, tap: _Tap, packet: TapPacket) -> None:
-        if packet.handle not in tap.tracks:
+        track = tap.tracks.get(packet.handle)
+        if track is None:
             self.counters.unknown += 1
             return
-        stream = tap.tracks[packet.handle]
-        if stream is None:
+        if track.stream is None:
             tap.link.queue(untouched(packet))
             return
         late = time.monotonic_ns() - packet.arrival_ns > self._late_ns
         try:
-            result = stream.push(packet, late)
+            result = track.stream.push(packet, late)
         except Exception as error:  # whatever is wrong with us or the packet, the other tracks go on
-            tap.tracks[packet.handle] = None
+            self._failed(track.stream, error)
+            track.stream = None
             tap.link.queue(untouched(packet))
-            self._failed(stream, error)
             return
         tap.link.queue(result)
-        for status in stream.take_changes():
+        for status in track.stream.take_changes():
             self.on_status(status)
 
     def _failed(self, stream: PathStream, error: Exception) -> None:
@@ -208,32 +231,32 @@ class PathHost:
 
     def _open(self, tap: _Tap, opened: OpenTrack) -> None:
         wanted = {name: self._transforms[name] for name in opened.processors if name in self._transforms}
-        stream = tap.tracks.get(opened.handle)
+        track = tap.tracks.get(opened.handle)
+        if track is None and len(tap.tracks) >= MAX_TRACKS_PER_TAP:
+            return
         try:
-            if stream is not None and stream.continues(opened, wanted):
-                stream.configure(opened)
+            if track is not None and track.stream is not None and track.stream.continues(opened, wanted):
+                track.stream.configure(opened)
             else:
                 self._close(tap, opened.handle)
-                stream = self._new_stream(opened, wanted)
-                room = opened.handle in tap.tracks or len(tap.tracks) < MAX_TRACKS_PER_TAP
-                if room:
-                    tap.tracks[opened.handle] = stream
+                track = tap.tracks[opened.handle] = _Track(opened.track_id)
+                track.stream = self._new_stream(opened, wanted)
         except ProcessorError as error:
             log.error("path_open_refused", track_id=opened.track_id, error=str(error))
             return
-        for status in [*_unavailable(opened, self.infos), *(stream.take_changes() if stream else ())]:
+        for status in [*_unavailable(opened, self.infos), *(track.stream.take_changes() if track.stream else ())]:
             self.on_status(status)
 
     def _new_stream(self, opened: OpenTrack, wanted: dict[str, Transform]) -> PathStream | None:
-        """None if nothing can be done to the track here: its packets go back as they are."""
+        """None if nothing can be done to the track here."""
         if opened.codec != "opus" or self._vad is None or not wanted:
             return None
         return PathStream(opened, wanted, self._vad.open(), self.counters)
 
     def _close(self, tap: _Tap, handle: int) -> None:
-        stream = tap.tracks.pop(handle, None)
-        if stream is not None:
-            self.on_close(stream.opened.track_id)
+        track = tap.tracks.pop(handle, None)
+        if track is not None:
+            self.on_close(track.track_id)
 
     def _drop(self, tap: _Tap) -> None:
         """The worker is gone: so are its tracks."""
@@ -318,15 +341,13 @@ def _usable(transforms: dict[str, Transform]) -> dict[str, Transform]:
     return {name: transform for name, transform in transforms.items() if transform.sample_rate_hz == RATE_HZ}
 
 
-def _describe(
-    info: ProcessorInfo, transforms: dict[str, Transform], vad_missing: UnavailableError | None
-) -> ProcessorInfo:
+def _describe(info: ProcessorInfo, transforms: dict[str, Transform], missing: UnavailableError | None) -> ProcessorInfo:
     """What the registry says, less what cannot run in this host."""
     if not info.available:
         return info
-    if vad_missing is not None:
-        reason = f"the guard needs voice activity detection: {vad_missing.reason}"
-        return info.model_copy(update={"available": False, "reason": reason, "command": vad_missing.command})
+    if missing is not None:
+        update = {"available": False, "reason": missing.reason, "command": missing.command}
+        return info.model_copy(update=update)
     if info.name not in transforms:
         return info.model_copy(update={"available": False, "reason": f"does not run at {RATE_HZ} Hz"})
     return info

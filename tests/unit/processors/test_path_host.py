@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from media_processors import registry
+from media_processors import path_host, registry
 from media_processors.base import Samples
+from media_processors.errors import UnavailableError
 from media_processors.findings import ProcessorInfo, ProcessorStatus
 from media_processors.frames import TrackRef
 from media_processors.path_host import PathHost, _Tap
@@ -96,8 +97,7 @@ def test_a_packet_that_breaks_us_bypasses_its_track_only(tmp_path: Path, monkeyp
     scene = Scene(tmp_path, Faulty("nowhere"))
     scene.handle(faulty("bad"), faulty("good", 2))
     scene.statuses.clear()
-    stream = scene.tap.tracks[1]
-    assert stream is not None
+    stream = scene.tap.tracks[1].stream
 
     def broken(packet: TapPacket, late: bool) -> None:
         raise ZeroDivisionError
@@ -111,4 +111,63 @@ def test_a_packet_that_breaks_us_bypasses_its_track_only(tmp_path: Path, monkeyp
     told = [(status.track_id, status.state, status.reason) for status in scene.statuses if status.track_id == "bad"]
     assert told == [("bad", "bypass", "failed: ZeroDivisionError")]
     scene.handle(faulty("bad"))  # opened again: another attempt
-    assert isinstance(scene.tap.tracks[1], PathStream)
+    assert isinstance(scene.tap.tracks[1].stream, PathStream)
+
+
+@pytest.mark.parametrize("method", ["open", "process"])
+def test_a_transform_that_fails_when_tried_is_unavailable_with_its_errors_type(tmp_path: Path, method: str) -> None:
+    scene = Scene(tmp_path, Faulty(method))
+    (info,) = scene.host.infos
+    assert (info.available, info.reason) == (False, "it was tried and failed: RuntimeError")
+    results = scene.handle(faulty("t"), arrived(0))
+    assert [result.payload for result in results] == PAYLOADS[:1]
+    assert [(status.state, status.reason) for status in scene.statuses] == [("unavailable", info.reason)]
+
+
+@pytest.mark.parametrize("method", ["open", "process", "reset"])
+def test_a_transform_that_fails_later_bypasses_itself_on_that_track(tmp_path: Path, method: str) -> None:
+    transform = Faulty("nowhere")
+    scene = Scene(tmp_path, transform)
+    transform.fails_in = method
+    results = scene.handle(faulty("t"), arrived(0))
+    scene.handle(opened(processors={"faulty": False}), *(arrived(index) for index in range(1, 4)))
+    results += scene.handle(faulty("t"), *(arrived(index) for index in range(4, 6)))
+    assert len(results) == 3
+    assert all(result.payload for result in results)
+    assert (scene.statuses[-1].state, scene.statuses[-1].reason) == ("bypass", "failed: RuntimeError")
+    assert scene.host.counters.failed == 0
+
+
+def test_every_track_that_was_open_is_told_closed(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Faulty("open"))
+    scene.handle(faulty("untouched"), CloseTrack(1), faulty("first"), faulty("second"), faulty("other", 2))
+    assert scene.closed == ["untouched", "first"]
+    scene.handle(CloseTrack(1), CloseTrack(1), CloseTrack(2), CloseTrack(3))
+    assert scene.closed == ["untouched", "first", "second", "other"]
+
+
+def test_tracks_beyond_the_most_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path_host, "MAX_TRACKS_PER_TAP", 1)
+    scene = Scene(tmp_path, Faulty("open"))
+    scene.handle(faulty("first"), faulty("second", 2))
+    assert {status.track_id for status in scene.statuses} == {"first"}
+
+
+def test_a_bitrate_that_opus_does_not_have_leaves_the_track_as_it_is(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Faulty("nowhere"))
+    results = scene.handle(opened(processors={"faulty": True}, bitrate_bps=1), arrived(0))
+    assert [result.payload for result in results] == PAYLOADS[:1]
+    scene.handle(faulty("t"))
+    kept = scene.tap.tracks[1].stream
+    scene.handle(opened(processors={"faulty": True}, bitrate_bps=1))
+    assert scene.tap.tracks[1].stream is kept
+
+
+def test_without_libopus_the_host_starts_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise UnavailableError("no libopus", "pip install av")
+
+    monkeypatch.setattr(path_host, "load_library", missing)
+    scene = Scene(tmp_path, Faulty("nowhere"))
+    (info,) = scene.host.infos
+    assert (info.available, info.reason, info.command) == (False, "no libopus", "pip install av")
