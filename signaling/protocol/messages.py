@@ -13,6 +13,7 @@ from signaling.protocol.codes import CloseReason, ErrorCode
 
 PROTOCOL_VERSION = 1
 SDP_MAX_BYTES = 256 * 1024
+INT_MAX = 2**31 - 1  # what the channel to a worker can carry, with much to spare
 
 RoomId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
@@ -117,7 +118,7 @@ class Join(Message):
         default=False, description="on resume: my connections are gone (page refresh), forget them and start new ones"
     )
     stable_ssrcs: bool = Field(default=False, description="aiortc clients: a reused m-line keeps its first SSRC")
-    protocol_version: int = PROTOCOL_VERSION
+    protocol_version: int = Field(default=PROTOCOL_VERSION, ge=0, le=INT_MAX)
 
 
 class JoinResult(Message):
@@ -166,7 +167,7 @@ class SubscribeAnswer(Message):
     """The answer to `subscribe_offer` number `version`."""
 
     sdp: Sdp
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=INT_MAX)
 
 
 class Tile(Message):
@@ -222,7 +223,7 @@ class ReportQuality(Message):
 
     rtt_ms: float | None = Field(default=None, ge=0)
     loss_percent: float = Field(ge=0, le=100)
-    freezes: int = Field(default=0, ge=0)
+    freezes: int = Field(default=0, ge=0, le=INT_MAX)
 
 
 REQUESTS: dict[str, tuple[type[Message], type[Message] | None]] = {

@@ -83,6 +83,27 @@ def test_refusals_never_repeat_a_value(event: str, payload: dict[str, Any]) -> N
     assert secret not in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("event", "payload"),
+    [
+        ("subscribe_answer", {"sdp": "v=0", "version": 10**25}),
+        ("report_quality", {"loss_percent": 0, "freezes": 10**25}),
+        ("join", {"room_id": "r", "name": "Ada", "protocol_version": 10**25}),
+        ("subscribe", {"tiles": [{"track_id": "t", "width": 10**25, "height": 1}]}),
+    ],
+)
+def test_numbers_that_no_worker_could_be_sent_are_refused(event: str, payload: dict[str, Any]) -> None:
+    with pytest.raises(SignalingError) as refused:
+        parse(event, (payload,))
+    assert refused.value.code is ErrorCode.BAD_MESSAGE
+
+
+def test_every_number_in_a_request_has_bounds() -> None:
+    for request, _ in REQUESTS.values():
+        for field in json.dumps(request.model_json_schema()).split("{"):
+            assert '"type": "integer"' not in field or ('"maximum"' in field and '"minimum"' in field), field
+
+
 def test_a_mistake_of_ours_is_internal(gateway: Gateway, runner: asyncio.Runner) -> None:
     answer = runner.run(gateway.answer(connection(), "leave", ({},)))
     assert answer["error"] == {"code": "internal", "message": "something went wrong on the server", "retryable": False}
