@@ -55,9 +55,10 @@ class Requests:
 
     async def _publish(self, participant: Participant, request: messages.Publish) -> messages.PublishResult:
         room = self._rooms.of(participant)
-        mids = [track.mid for track in request.tracks]
-        if len(set(mids)) != len(mids):
+        if len({track.mid for track in request.tracks}) < len(request.tracks):
             raise MessageError(ErrorCode.BAD_MESSAGE, "tracks: a mid appears twice")
+        if len({track.source for track in request.tracks}) < len(request.tracks):
+            raise MessageError(ErrorCode.BAD_MESSAGE, "tracks: a source appears twice")
         ids = {track.mid: participant.track_id(track.mid, track.source) for track in request.tracks}
         offered = [
             TrackWanted(

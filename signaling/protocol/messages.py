@@ -149,6 +149,8 @@ class PublishedTrack(Message):
 class Publish(Message):
     """An offer of the publish transport. `tracks` names every m-line that sends; an m-line left out stops being published.
 
+    One track of each source, so that a participant has one microphone that is processed.
+
     Sent again to add or remove tracks, and with new ICE credentials to restart ICE.
     """
 

@@ -303,6 +303,8 @@ async def test_refused_offers_and_bad_publishes(room: Meeting) -> None:
     ada = await room.joined()
     assert await ada.code("publish", {"sdp": "v=0 refuse-me", "tracks": MICROPHONE}) == "bad_sdp"
     assert await ada.code("publish", {"sdp": "v=0", "tracks": MICROPHONE * 2}) == "bad_message"
+    two = [*MICROPHONE, {"mid": "1", "source": "microphone"}]
+    assert await ada.code("publish", {"sdp": "v=0", "tracks": two}) == "bad_message"
     assert await ada.code("publish", {"sdp": "x" * 300_000, "tracks": MICROPHONE}) == "too_large"
     assert await ada.code("mute", {"track_id": "t_none", "muted": True}) == "no_such_track"
     assert not room.worker.requests(SetMuted)
@@ -342,6 +344,16 @@ async def test_microphones_are_processed_and_music_is_not(room: Meeting) -> None
     tracks = room.worker.tracks
     assert tracks[ids["0"]].processors == {"captions": True, "denoise": True, "emotion": False}
     assert tracks[ids["1"]].processors == {}
+
+
+async def test_one_microphone_of_a_participant_is_processed_also_when_it_moves(room: Meeting) -> None:
+    ada = await room.joined()
+    await ada.publish()
+    moved = (await ada.publish([{"mid": "1", "source": "microphone"}]))["1"]
+    await until(
+        lambda: "" if [*room.worker.tracks] == [moved] and room.worker.tracks[moved].processors else "one track"
+    )
+    assert [status["track_id"] for status in (await ada.event("processors_changed", 2))["status"]] == [moved] * 3
 
 
 async def test_consent_is_revoked_with_a_new_epoch_and_old_findings_are_dropped(room: Meeting) -> None:
