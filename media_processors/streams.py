@@ -15,7 +15,15 @@ from media_processors.audio.resample import Downsampler
 from media_processors.audio.vad import SileroStream, SpeechGate
 from media_processors.base import Samples, Transform
 from media_processors.chain import Chain
-from media_processors.codec import PACKET_SAMPLES, RATE_HZ, OpusDecoder, OpusEncoder, packet_has_fec, packet_samples
+from media_processors.codec import (
+    MAX_PACKET_MS,
+    PACKET_SAMPLES,
+    RATE_HZ,
+    OpusDecoder,
+    OpusEncoder,
+    packet_has_fec,
+    packet_samples,
+)
 from media_processors.errors import CodecError
 from media_processors.findings import ProcessorStatus
 from media_processors.frames import TrackRef
@@ -31,6 +39,9 @@ INDEPENDENT_PACKETS = 3
 ENCODER_COMPLEXITY = 5
 DTX_LEVEL = 60
 """DTX only where the sound is at most this loud (-dBov). Left to itself at this complexity, Opus takes a held vowel for silence."""
+REORDERED_PACKETS = 100
+"""A packet may come so much later than its successors and still belong to them (2 s at 20 ms; a retransmission takes less)."""
+LONGEST_SAMPLES = RATE_HZ * MAX_PACKET_MS // 1000
 _LOSS_SMOOTHING = 0.01
 _SILENT_LEVEL = 127
 
@@ -84,12 +95,17 @@ class Step(NamedTuple):
 
 
 class Timeline:
-    """Sequence numbers and timestamps of one publisher (RFC 3550, Section 5.1; Opus runs at 48 kHz, RFC 7587)."""
+    """Sequence numbers and timestamps of one publisher (RFC 3550, Section 5.1; Opus runs at 48 kHz, RFC 7587).
+
+    A publisher that begins again under another SSRC counts from anywhere. Where that looks older than what was, it is believed when
+    a second packet follows the first (RFC 3550, Appendix A.1); late packets of the old numbering are told by their timestamps.
+    """
 
     def __init__(self) -> None:
         self.samples = DEFAULT_SAMPLES
         self._seq: int | None = None
         self._next_timestamp = 0
+        self._expected_after_jump: int | None = None
 
     def accept(self, seq: int, timestamp: int, samples: int) -> Step:
         """The next packet to arrive, `samples` long."""
@@ -97,14 +113,26 @@ class Timeline:
             return self._advance(seq, timestamp, samples, Step(False, 0, self.samples, 0))
         ahead = (seq - self._seq) & 0xFFFF
         if ahead == 0 or ahead >= 0x8000:
-            return Step(True, 0, self.samples, 0)
+            if not self._begins_anew(seq, timestamp, 0x10000 - ahead):
+                return Step(True, 0, self.samples, 0)
+            return self._advance(seq, timestamp, samples, Step(False, 0, self.samples, 0))
         elapsed = (timestamp - self._next_timestamp) & 0xFFFFFFFF
         if elapsed >= 0x80000000:  # the clock went back: a new beginning under the same SSRC
             return self._advance(seq, timestamp, samples, Step(False, 0, self.samples, 0))
         lost = min(ahead - 1, elapsed // self.samples)
         return self._advance(seq, timestamp, samples, Step(False, lost, self.samples, elapsed - lost * self.samples))
 
+    def _begins_anew(self, seq: int, timestamp: int, behind: int) -> bool:
+        back = (self._next_timestamp - timestamp) & 0xFFFFFFFF
+        if behind == 0x10000 or (behind <= REORDERED_PACKETS and 0 < back <= (behind + 1) * LONGEST_SAMPLES):
+            return False
+        if seq == self._expected_after_jump:
+            return True
+        self._expected_after_jump = (seq + 1) & 0xFFFF
+        return False
+
     def _advance(self, seq: int, timestamp: int, samples: int, step: Step) -> Step:
+        self._expected_after_jump = None
         self._seq = seq
         self._next_timestamp = timestamp + samples & 0xFFFFFFFF
         self.samples = samples
@@ -112,7 +140,11 @@ class Timeline:
 
 
 class PathStream:
-    """A track, from `OpenTrack` to `CloseTrack`."""
+    """A track, from `OpenTrack` to `CloseTrack`.
+
+    The consent epoch of a packet is only copied to its result. Consent is about what observers may find; the sound of both epochs
+    goes to the same listeners, so a packet of an older one is processed like any other and the worker decides about its result.
+    """
 
     def __init__(
         self, opened: OpenTrack, transforms: dict[str, Transform], vad: SileroStream, counters: PathCounters

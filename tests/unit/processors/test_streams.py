@@ -170,6 +170,49 @@ def test_a_timeline_wraps() -> None:
     assert timeline.accept(2, 480 + 1_920, 960) == Step(False, 1, 960, 0)
 
 
+BACK = 20_000
+
+
+@pytest.mark.parametrize(
+    ("seq", "timestamp"),
+    [(50_000 - BACK, 7_000_000), (49_950, 3_000_000_000), (49_950, 7_000_000), (49_000, 10_000), (50_000 - 0x7FFF, 0)],
+    ids=["far behind", "near, clock far back", "near, clock ahead", "not near, clock back a little", "farthest"],
+)
+def test_a_numbering_that_begins_anew_behind_the_old_is_followed_from_its_second_packet(
+    seq: int, timestamp: int
+) -> None:
+    timeline = Timeline()
+    timeline.accept(50_000, 1_000_000, 960)
+    assert timeline.accept(seq, timestamp, 960).old
+    assert timeline.accept(seq + 1, timestamp + 960, 960) == Step(False, 0, 960, 0)
+    assert timeline.accept(seq + 3, timestamp + 3 * 960, 960) == Step(False, 1, 960, 0)
+
+
+def test_the_last_packet_of_the_old_numbering_does_not_hide_the_new() -> None:
+    timeline = Timeline()
+    timeline.accept(50_000, 1_000_000, 960)
+    assert timeline.accept(30_000, 7_000_000, 960).old
+    assert timeline.accept(50_002, 1_001_920, 960) == Step(False, 1, 960, 0)
+    steps = [timeline.accept(30_000 + index, 7_000_000 + index * 960, 960) for index in (1, 2, 3)]
+    assert [step.old for step in steps] == [True, False, False]
+
+
+def test_late_and_repeated_packets_that_follow_each_other_stay_old() -> None:
+    timeline = Timeline()
+    for index in (0, 1, 2, 6, 3, 4, 5, 3, 4, 6, 6):
+        step = timeline.accept(65_534 + index & 0xFFFF, index * 960, 960)
+        assert step.old == (index in (3, 4, 5) or (index == 6 and step.lost == 0))
+    assert timeline.accept(65_541 & 0xFFFF, 7 * 960, 960) == Step(False, 0, 960, 0)
+
+
+def test_after_another_ssrc_the_path_goes_on(vad: SileroVad) -> None:
+    stream, counters = stream_of(vad)
+    run(stream, [packet(50_000 + index, PAYLOADS[960]) for index in range(5)])
+    results = run(stream, [packet(30_000 + index, PAYLOADS[960], 7_000_000 + index * 960) for index in range(5)])
+    assert [bool(result.payload) for result in results] == [False, True, True, True, True]
+    assert counters.old == 1
+
+
 def test_loss_is_repaired_from_fec_else_concealed_else_silent(vad: SileroVad) -> None:
     payloads = publish(speech(), loss_percent=20)
     carrier = next(i for i in range(60, len(payloads)) if packet_has_fec(payloads[i]))

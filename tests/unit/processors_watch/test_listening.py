@@ -124,6 +124,28 @@ def test_a_new_clock_goes_on_where_time_went_on() -> None:
     assert track.starts() == [0, 20, 40, 60, 80, 100, 120, 140]
 
 
+def test_after_another_ssrc_the_track_is_heard_again() -> None:
+    track = Track()
+    for number in range(50_000, 50_005):
+        track.push(number)
+    for number in range(50_005, 50_010):
+        packet = TapPacket(
+            handle=1,
+            sound=Sound.RAW,
+            marker=0,
+            seq=number - 20_000,
+            timestamp=number * FRAME + 7_000_000,
+            arrival_ns=number * 20_000_000,
+            epoch=0,
+            level=30,
+            restart=0,
+            payload=track.payload(),
+        )
+        track.heard[Sound.RAW] += [frame for _, frame in track.listener.push(packet, [track.ears[Sound.RAW]])]
+    assert track.starts() == [0, 20, 40, 60, 80, 120, 140, 160, 180]
+    assert track.counters.old == 1
+
+
 def test_processed_sound_replaces_raw_for_those_who_want_it() -> None:
     track = Track()
     for number in range(10):
