@@ -37,6 +37,8 @@ class DropReason(StrEnum):
 
     UNKNOWN_ADDRESS = "unknown_address"
     UNKNOWN_UFRAG = "unknown_ufrag"
+    ADDRESS_TAKEN = "address_taken"
+    ADDRESS_LIMIT = "address_limit"
     MALFORMED_STUN = "malformed_stun"
     MALFORMED_RTP = "malformed_rtp"
     MALFORMED_RTCP = "malformed_rtcp"

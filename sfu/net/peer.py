@@ -32,6 +32,8 @@ from sfu.net.udp_mux import Address, UdpMux
 
 CONNECT_TIMEOUT_S = 30.0
 DTLS_QUEUE_MAX = 64
+REMOTE_ADDRESSES_MAX = 32
+"""Addresses from which one ICE agent takes checks: it checks each of them in turn, and forgets none."""
 CIPHERS = b":".join(
     (
         b"ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -98,6 +100,13 @@ class _MuxConnection(aioice.ice.Connection):
     def __init__(self, peer: "Peer", controlling: bool) -> None:
         super().__init__(ice_controlling=controlling, local_username=secrets.token_hex(6), use_ipv6=False)
         self._peer = peer
+        self._remote_addresses: set[Address] = set()
+
+    @property
+    def nominated_address(self) -> Address | None:
+        """Where ICE chose to send; None before, and after consent is lost."""
+        pair = self._nominated.get(1)
+        return pair.remote_addr if pair is not None else None
 
     async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:  # noqa: ASYNC109  # aioice's signature
         host, port = self._peer.announced
@@ -118,13 +127,19 @@ class _MuxConnection(aioice.ice.Connection):
 
     def check_incoming(self, message: Any, addr: Address, protocol: Any) -> None:
         # aioice calls this only after checking MESSAGE-INTEGRITY
-        self._peer.mux.bind(addr, self._peer)
-        super().check_incoming(message, addr, protocol)
+        mux = self._peer.mux
+        if "PRIORITY" not in message.attributes:  # RFC 8445 section 7.1.1; aioice reads it unasked
+            mux.drops[DropReason.MALFORMED_STUN] += 1
+        elif addr not in self._remote_addresses and len(self._remote_addresses) >= REMOTE_ADDRESSES_MAX:
+            mux.drops[DropReason.ADDRESS_LIMIT] += 1
+        elif mux.bind(addr, self._peer):
+            self._remote_addresses.add(addr)
+            super().check_incoming(message, addr, protocol)
 
     def check_complete(self, pair: Any) -> None:
         super().check_complete(pair)
-        if nominated := self._nominated.get(1):
-            self._peer.nominated(self, nominated.remote_addr)
+        if self.nominated_address is not None:
+            self._peer.nominated(self, self.nominated_address)
 
     def data_received(self, data: bytes, component: int) -> None:
         """Not STUN after all: the mux delivers only STUN here, so it is malformed."""

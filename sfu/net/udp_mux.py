@@ -1,7 +1,9 @@
 """One UDP port for everybody (RFC 7983: first byte 0-3 STUN, 20-63 DTLS, 128-191 SRTP and SRTCP).
 
 An address belongs to a peer only after a STUN check from it has passed MESSAGE-INTEGRITY (`bind`), so nobody can claim a
-stranger's media by guessing a user name. Whatever arrives from an unbound address and is not STUN is dropped and counted.
+stranger's media by guessing a user name; and as long as a peer's media goes to an address, nobody else can have it, whatever
+check comes from it (sources of datagrams can be forged, answers to them cannot be read). Whatever arrives from an unbound
+address and is not STUN is dropped and counted.
 
 Media is read into one shared buffer, decrypted there in place by the peer and handed on synchronously: nothing awaits.
 """
@@ -36,6 +38,10 @@ class StunAgent(Protocol):
 
 class MediaPeer(Protocol):
     """Whoever owns a bound address."""
+
+    @property
+    def remote_address(self) -> Address | None:
+        """Where its media goes, by consent of the other end (RFC 7675); None without."""
 
     def media_received(self, size: int) -> None:
         """An SRTP or SRTCP packet of `size` bytes lies in the mux's receive buffer. Must not raise."""
@@ -83,17 +89,25 @@ class UdpMux:
         for transaction in [t for t, waiting in self._checks.items() if waiting is agent]:
             del self._checks[transaction]
 
-    def bind(self, address: Address, peer: MediaPeer) -> None:
-        """`address` passed an integrity check as `peer`. At most 16 addresses a peer; the oldest gives way."""
-        if self._peers.get(address) is peer:
-            return
-        if (previous := self._peers.get(address)) is not None:
+    def bind(self, address: Address, peer: MediaPeer) -> bool:
+        """`address` passed an integrity check as `peer`: whether it may have it. No if another peer's media goes there, counted.
+
+        At most 16 addresses a peer; the oldest gives way.
+        """
+        previous = self._peers.get(address)
+        if previous is peer:
+            return True
+        if previous is not None:
+            if previous.remote_address == address:
+                self.drops[DropReason.ADDRESS_TAKEN] += 1
+                return False
             self._bound[previous].remove(address)
         self._peers[address] = peer
         addresses = self._bound.setdefault(peer, [])
         addresses.append(address)
         if len(addresses) > ADDRESSES_PER_PEER_MAX:
             del self._peers[addresses.pop(0)]
+        return True
 
     def unbind(self, peer: MediaPeer) -> None:
         """Forget all addresses of a peer; idempotent."""

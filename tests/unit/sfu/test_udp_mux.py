@@ -32,6 +32,7 @@ class Peer:
     def __init__(self) -> None:
         self.media = 0
         self.records: list[bytes] = []
+        self.remote_address: tuple[str, int] | None = None
 
     def media_received(self, size: int) -> None:
         self.media += 1
@@ -107,11 +108,28 @@ async def test_a_peer_cannot_hold_every_address(mux: UdpMux) -> None:
     for port in range(1000, 1000 + 3 * ADDRESSES_PER_PEER_MAX):
         mux.bind(("127.0.0.1", port), greedy)
     assert len(mux._bound[greedy]) == ADDRESSES_PER_PEER_MAX
-    mux.bind(("127.0.0.1", 1), greedy)  # it proved that it is there now (a NAT gave it the other's old address)
+    assert mux.bind(("127.0.0.1", 1), greedy)  # it proved that it is there now (a NAT gave it the other's old address)
     assert mux._bound[other] == []
     mux.unbind(greedy)
     mux.unbind(other)
     assert mux._peers == {}
+
+
+async def test_nobody_takes_the_address_that_media_goes_to(mux: UdpMux, client: socket.socket) -> None:
+    with client:
+        address = client.getsockname()
+        victim, other = Peer(), Peer()
+        assert mux.bind(address, victim)
+        victim.remote_address = address
+        assert mux.bind(address, victim)
+        assert not mux.bind(address, other)
+        assert mux.drops[DropReason.ADDRESS_TAKEN] == 1
+        client.sendto(b"\x80" + bytes(40), mux.address)
+        await until(lambda: "" if victim.media else "the packet, at the one whose address it is")
+        victim.remote_address = None  # consent is lost
+        assert mux.bind(address, other)
+        client.sendto(b"\x80" + bytes(40), mux.address)
+        await until(lambda: "" if other.media else "the packet, at the new owner")
 
 
 @given(st.binary(max_size=120))

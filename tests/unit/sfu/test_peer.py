@@ -1,0 +1,172 @@
+"""A connection against a client of ours on the loopback: real STUN, real ICE, and what a client may not do."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aioice import stun
+
+from sfu.errors import DropReason
+from sfu.net.peer import REMOTE_ADDRESSES_MAX, Certificate, Peer, PeerState
+from sfu.net.srtp import PacketBuffer
+from sfu.net.udp_mux import UdpMux
+from tests.until import until
+
+PASSWORD = "p" * 22
+FINGERPRINT = ":".join(["AB"] * 32)
+
+
+class Sink:
+    """Gets no packets here."""
+
+    def rtp_received(self, peer: Peer, packet: bytes) -> None:
+        raise AssertionError("no keys were agreed")
+
+    rtcp_received = rtp_received
+
+
+class Client:
+    """The other end's ICE, on one socket: controlling, it checks and answers checks when told to."""
+
+    def __init__(self, mux: UdpMux) -> None:
+        self._mux = mux
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.bind(("127.0.0.1", 0))
+        self._sock.setblocking(False)
+        self.address: tuple[str, int] = self._sock.getsockname()
+
+    def check(self, peer: Peer, **attributes: Any) -> None:
+        """Send a connectivity check with a valid MESSAGE-INTEGRITY."""
+        request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+        request.attributes = {"USERNAME": f"{peer.ufrag}:remo", "ICE-CONTROLLING": 1}
+        request.attributes |= {name.replace("_", "-"): value for name, value in attributes.items()}
+        request.add_message_integrity(peer.password.encode())
+        self._sock.sendto(bytes(request), self._mux.address)
+
+    def answer(self) -> int:
+        """Answer the checks that have come; how many."""
+        answered = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = self._sock.recv(2048)
+                if data[:2] != b"\x00\x01":
+                    continue
+                request = stun.parse_message(data)
+                response = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
+                response.attributes["XOR-MAPPED-ADDRESS"] = self._mux.address
+                response.add_message_integrity(PASSWORD.encode())
+                self._sock.sendto(bytes(response), self._mux.address)
+                answered += 1
+        return answered
+
+    async def nominate(self, peer: Peer) -> None:
+        """Become the address that the peer sends to."""
+        self.check(peer, PRIORITY=1, USE_CANDIDATE=None)
+
+        def missing() -> str:
+            self.answer()
+            return "" if peer.remote_address == self.address else "the nomination"
+
+        await until(missing)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class Setup:
+    """A mux and what was made on it."""
+
+    def __init__(self) -> None:
+        self.buffer = PacketBuffer()
+        self.mux = UdpMux("127.0.0.1", 0, self.buffer.view)
+        self.mux.start()
+        self.states: list[PeerState] = []
+        self._peers: list[Peer] = []
+        self._clients: list[Client] = []
+        self._connecting: list[asyncio.Task[None]] = []
+
+    def client(self) -> Client:
+        self._clients.append(Client(self.mux))
+        return self._clients[-1]
+
+    async def peer(self) -> Peer:
+        """A peer that waits for its client's checks."""
+        peer = Peer(
+            self.mux,
+            Certificate.generateCertificate(),
+            Sink(),
+            announced=self.mux.address,
+            receive=self.buffer,
+            send=PacketBuffer(),
+            controlling=False,
+            on_state=lambda peer: self.states.append(peer.state),
+        )
+        self._peers.append(peer)
+        await peer.gather()
+        connect = peer.connect("remo", PASSWORD, "sha-256", FINGERPRINT, remote_is_passive=False)
+        self._connecting.append(asyncio.create_task(connect))
+        await until(lambda: "" if peer.state is PeerState.CONNECTING else "the beginning")
+        return peer
+
+    async def close(self) -> None:
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for peer in self._peers:
+            await peer.close()
+        for client in self._clients:
+            client.close()
+        self.mux.close()
+
+
+@pytest_asyncio.fixture
+async def setup() -> AsyncIterator[Setup]:
+    setup = Setup()
+    yield setup
+    await setup.close()
+
+
+@pytest.fixture
+def raised() -> list[str]:
+    """What reached the event loop as an exception of nobody."""
+    return []
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _watch(raised: list[str]) -> AsyncIterator[None]:
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(repr(context.get("exception"))))
+    yield
+    assert raised == []
+
+
+async def test_a_check_without_priority_is_counted_and_binds_nothing(setup: Setup) -> None:
+    peer, client = await setup.peer(), setup.client()
+    client.check(peer)
+    await until(lambda: "" if setup.mux.drops[DropReason.MALFORMED_STUN] == 1 else "a counted drop")
+    assert setup.mux._peers == {}
+    await client.nominate(peer)
+    assert setup.mux._peers == {client.address: peer}
+
+
+async def test_an_agent_takes_checks_from_so_many_addresses_only(setup: Setup) -> None:
+    peer, first = await setup.peer(), setup.client()
+    await first.nominate(peer)
+    for _ in range(REMOTE_ADDRESSES_MAX + 4):
+        setup.client().check(peer, PRIORITY=1)
+    await until(lambda: "" if setup.mux.drops[DropReason.ADDRESS_LIMIT] == 5 else "five counted drops")
+    assert len(peer._agent.remote_candidates) <= REMOTE_ADDRESSES_MAX
+    first.check(peer, PRIORITY=1)  # who is known may check again
+    await until(lambda: "" if first.address in setup.mux._peers else "the first address bound again")
+
+
+async def test_an_address_that_media_goes_to_is_not_given_to_another_peer(setup: Setup) -> None:
+    victim, other, client = await setup.peer(), await setup.peer(), setup.client()
+    await client.nominate(victim)
+    client.check(other, PRIORITY=1, USE_CANDIDATE=None)
+    await until(lambda: "" if setup.mux.drops[DropReason.ADDRESS_TAKEN] == 1 else "a counted drop")
+    assert setup.mux._peers[client.address] is victim
+    assert other.remote_address is None
