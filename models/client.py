@@ -8,12 +8,15 @@ from typing import Any
 import structlog
 
 from models import wire
-from models.errors import DeadlineError, EngineGoneError, FailedError, from_wire
+from models.errors import DeadlineError, EngineGoneError, FailedError, OverloadedError, from_wire
 from models.speech import Transcript, Utterance
 
 RETRY_S = 0.25
 GRACE_MS = 500
 """How much longer than the deadline we wait for the engine to say that it passed."""
+
+MAX_UNSENT_BYTES = 4 << 20
+"""Ten windows of the longest kind. An engine that reads none of them gets no more to read."""
 
 log = structlog.get_logger()
 
@@ -60,6 +63,8 @@ class InferenceClient:
     async def _ask(self, operation: str, fields: dict[str, Any], timeout_ms: float) -> Any:
         if self._writer is None:
             raise EngineGoneError("the model engine is not running; it is being restarted")
+        if self._writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            raise OverloadedError("the model engine does not read")
         self._last_id += 1
         request_id = self._last_id
         future = self._waiting[request_id] = asyncio.get_running_loop().create_future()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from models import engine as engine_module
 from models import wire
 from models.catalog import ModelEntry
-from models.client import InferenceClient
+from models.client import GRACE_MS, MAX_UNSENT_BYTES, InferenceClient
 from models.engine import SOCKET_NAME, Engine
-from models.errors import DeadlineError, EngineGoneError, FailedError, UnavailableError, from_wire
+from models.errors import DeadlineError, EngineGoneError, FailedError, OverloadedError, UnavailableError, from_wire
 from models.settings import ModelSettings
 from models.speech import Transcript, Utterance, Word
 from models.store import Store
@@ -126,6 +126,32 @@ async def test_without_an_engine_the_answer_comes_at_once(tmp_path: Path) -> Non
         await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
     await client.close()
     await client.close()
+
+
+async def test_an_engine_that_does_not_read_is_asked_no_more(tmp_path: Path) -> None:
+    done = asyncio.Event()
+
+    async def stalled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_unix_server(stalled, tmp_path / SOCKET_NAME, limit=1 << 12)
+    client = InferenceClient(tmp_path / SOCKET_NAME)
+    client.start()
+    await until(lambda: "" if client.connected else "the engine")
+    window = Utterance("room", "track", "segment", np.zeros(12 * 16_000, np.int16), True, "en")
+    errors = []
+    for _ in range(20):
+        with pytest.raises((DeadlineError, OverloadedError)) as caught:
+            await client.transcribe("pocketsphinx-en-us", window, -GRACE_MS)
+        errors.append(caught.type)
+    assert errors[0] is DeadlineError
+    assert errors[-1] is OverloadedError
+    assert client._writer is not None
+    assert client._writer.transport.get_write_buffer_size() < MAX_UNSENT_BYTES + len(window.pcm) * 2 + 1_000
+    done.set()
+    await client.close()
+    server.close()
 
 
 async def test_an_engine_that_goes_fails_what_waits_and_one_that_comes_is_found(runner: Runner, tmp_path: Path) -> None:
