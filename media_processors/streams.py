@@ -143,7 +143,7 @@ class PathStream:
     """A track, from `OpenTrack` to `CloseTrack`.
 
     The consent epoch of a packet is only copied to its result. Consent is about what observers may find; the sound of both epochs
-    goes to the same listeners, so a packet of an older one is processed like any other and the worker decides about its result.
+    goes to the same listeners, so a packet of an older one is processed like any other.
     """
 
     def __init__(

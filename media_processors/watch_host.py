@@ -272,10 +272,10 @@ class _Tap:
         link, self._link = self._link, None
         if link is None:
             return
+        self._gone.set()  # first: whatever else fails, we connect again
         asyncio.get_running_loop().remove_reader(link.fileno())
         link.close()
         self._host.forget_all(self._path)
-        self._gone.set()
 
     def _readable(self, link: TapSocket) -> None:
         for _ in range(MESSAGES_PER_TURN):

@@ -357,6 +357,25 @@ async def test_a_worker_that_dies_takes_its_tracks_and_is_found_again(scene: Sce
     await asyncio.sleep(0)
 
 
+async def test_a_bug_while_letting_a_worker_go_does_not_keep_the_host_from_coming_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: raised.append(context["exception"]))
+
+    def broken(tap: Path) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scene.host, "forget_all", broken)
+    scene.worker.close()
+    scene.worker = await scene.accept()
+    assert [type(error) for error in raised] == [ZeroDivisionError]
+    monkeypatch.undo()
+    scene.open()
+    scene.send()
+    await scene.heard(1)
+
+
 async def test_an_observer_that_cannot_describe_itself_is_unavailable(scene: Scene) -> None:
     scene.open()
     await until(lambda: "" if scene.states else "a status")
