@@ -8,6 +8,8 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,7 +20,19 @@ from models.errors import FailedError
 log = structlog.get_logger()
 
 STUCK_S = 30.0
-"""A process that has not answered for so long is killed."""
+"""A process that has neither answered nor computed anything for so long is killed. On a busy machine an answer may take longer."""
+LONGEST_S = 120.0
+"""A process that has not answered for so long is killed, whatever it does."""
+
+
+def cpu_ticks(pid: int) -> int | None:
+    """CPU time that a process has used so far, in clock ticks (proc(5), /proc/PID/stat, fields 14 and 15); None if nobody tells."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return int(user) + int(system)
+    except (OSError, ValueError):
+        return None
 
 
 class PoolWorker:
@@ -53,10 +67,7 @@ class PoolWorker:
         if process is None or process.stdin is None or process.stdout is None:
             raise FailedError("the decoder is not running")
         try:
-            process.stdin.write(wire.pack(message))
-            await process.stdin.drain()
-            async with asyncio.timeout(STUCK_S):
-                return await wire.read(process.stdout)
+            return await _unless_stuck(process.pid, _exchange(process.stdin, process.stdout, message))
         except (asyncio.IncompleteReadError, ConnectionError, ValueError, TimeoutError) as error:
             log.warning("decoder_died", pid=process.pid, error=type(error).__name__)
             await self.close()
@@ -75,6 +86,30 @@ class PoolWorker:
     def pid(self) -> int | None:
         """The process id, None while there is none."""
         return self._process.pid if self._process else None
+
+
+async def _exchange(
+    requests: asyncio.StreamWriter, replies: asyncio.StreamReader, message: dict[str, Any]
+) -> dict[str, Any]:
+    requests.write(wire.pack(message))
+    await requests.drain()
+    return await wire.read(replies)
+
+
+async def _unless_stuck(pid: int, exchange: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """What comes of `exchange`. Raises TimeoutError if the process makes no progress, or takes too long altogether."""
+    asking = asyncio.create_task(exchange, name="decoder-exchange")
+    loop = asyncio.get_running_loop()
+    give_up_s = loop.time() + LONGEST_S
+    try:
+        used = cpu_ticks(pid)
+        while not (await asyncio.wait((asking,), timeout=STUCK_S))[0]:
+            before, used = used, cpu_ticks(pid)
+            if loop.time() >= give_up_s or (used is not None and used == before):
+                raise TimeoutError
+        return asking.result()
+    finally:
+        asking.cancel()
 
 
 class Pool:
