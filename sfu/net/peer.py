@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 
 class PeerState(Enum):
-    """Life of a connection. DISCONNECTED: consent was lost, an ICE restart can bring it back."""
+    """Life of a connection. DISCONNECTED: consent was lost, nothing is sent, an ICE restart can bring it back."""
 
     NEW = "new"
     CONNECTING = "connecting"
@@ -304,12 +304,13 @@ class Peer:
         if old_watch is not None:
             old_watch.cancel()
         await old.dispose()
+        self.remote_address = agent.nominated_address  # the old path may have had its say after the nomination
         if self.state is PeerState.DISCONNECTED:
             self._set_state(PeerState.CONNECTED)
 
     def nominated(self, agent: _MuxConnection, address: Address) -> None:
         """ICE chose where to send."""
-        if agent in (self._next_agent, self._agent):
+        if agent in (self._next_agent, self._agent) and self.state not in (PeerState.FAILED, PeerState.CLOSED):
             self.remote_address = address
 
     # --- packets in: called by the mux
@@ -357,8 +358,9 @@ class Peer:
 
     async def _send(self, data: bytes) -> None:
         if self.remote_address is None:
-            raise ConnectionError("no address yet")
-        self.mux.send(data, self.remote_address)
+            self.mux.drops[DropReason.NOT_READY] += 1  # as if lost on the way: DTLS retransmits
+        else:
+            self.mux.send(data, self.remote_address)
 
     def _dtls_changed(self) -> None:
         if self._dtls.state == "closed" and self.state in (PeerState.CONNECTED, PeerState.DISCONNECTED):
@@ -387,4 +389,6 @@ class Peer:
             return
         log.debug("peer_state", old=self.state.value, new=state.value)
         self.state = state
+        if state in (PeerState.DISCONNECTED, PeerState.FAILED):
+            self.remote_address = None  # RFC 7675 section 5.1: without consent, nothing is sent
         self._on_state(self)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from aioice import stun
+from aioice import Candidate, ice, stun
 
 from sfu.errors import DropReason
 from sfu.net.peer import REMOTE_ADDRESSES_MAX, Certificate, Peer, PeerState
@@ -123,6 +123,59 @@ class Setup:
         self.mux.close()
 
 
+class Ends:
+    """Two peers connected to each other, each on its own port: `ours`, and `theirs`, which is told where we are."""
+
+    def __init__(self) -> None:
+        self.ours = self._peer(controlling=False)
+        self.theirs = self._peer(controlling=True)
+
+    def _peer(self, *, controlling: bool) -> Peer:
+        buffer = PacketBuffer()
+        mux = UdpMux("127.0.0.1", 0, buffer.view)
+        mux.start()
+        return Peer(
+            mux,
+            Certificate.generateCertificate(),
+            Sink(),
+            announced=mux.address,
+            receive=buffer,
+            send=PacketBuffer(),
+            controlling=controlling,
+            on_state=lambda peer: None,
+        )
+
+    async def connect(self) -> None:
+        ours, theirs = self.ours, self.theirs
+        await asyncio.gather(ours.gather(), theirs.gather())
+        await theirs._agent.add_remote_candidate(Candidate.from_sdp(ours.candidates[0]))
+        await asyncio.gather(
+            ours.connect(theirs.ufrag, theirs.password, "sha-256", theirs.fingerprint, remote_is_passive=False),
+            theirs.connect(ours.ufrag, ours.password, "sha-256", ours.fingerprint, remote_is_passive=True),
+        )
+
+    async def restart(self) -> None:
+        ours, theirs = self.ours, self.theirs
+        await asyncio.gather(ours.prepare_restart(), theirs.prepare_restart())
+        assert theirs._next_agent is not None
+        await theirs._next_agent.add_remote_candidate(Candidate.from_sdp(ours.candidates[0]))
+        ours_of, theirs_of = (ours.ufrag, ours.password), (theirs.ufrag, theirs.password)
+        await asyncio.gather(ours.complete_restart(*theirs_of), theirs.complete_restart(*ours_of))
+
+    async def close(self) -> None:
+        for peer in (self.ours, self.theirs):
+            await peer.close()
+            peer.mux.close()
+
+
+@pytest_asyncio.fixture
+async def ends() -> AsyncIterator[Ends]:
+    ends = Ends()
+    await ends.connect()
+    yield ends
+    await ends.close()
+
+
 @pytest_asyncio.fixture
 async def setup() -> AsyncIterator[Setup]:
     setup = Setup()
@@ -170,3 +223,38 @@ async def test_an_address_that_media_goes_to_is_not_given_to_another_peer(setup:
     await until(lambda: "" if setup.mux.drops[DropReason.ADDRESS_TAKEN] == 1 else "a counted drop")
     assert setup.mux._peers[client.address] is victim
     assert other.remote_address is None
+
+
+def destination(peer: Peer) -> tuple[str, int] | None:
+    """Where its media goes now."""
+    return peer.remote_address
+
+
+async def test_nothing_is_sent_without_consent_until_a_restart(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = ends.ours, ends.theirs
+    assert destination(ours) == theirs.mux.address
+    with monkeypatch.context() as impatient:
+        impatient.setattr(ice, "CONSENT_INTERVAL", 0.01)
+        impatient.setattr(stun, "RETRY_RTO", 0.01)
+        await ends.restart()  # the next agents are impatient
+        theirs.mux.remove_agent(theirs.ufrag)  # they no longer answer
+        await until(lambda: "" if ours.state is PeerState.DISCONNECTED else "the loss of consent")
+    assert destination(ours) is None
+    await ours._send(b"\x16 a DTLS record")
+    assert ours.mux.drops[DropReason.NOT_READY] == 1
+    await ends.restart()
+    assert ours.state is PeerState.CONNECTED
+    assert destination(ours) == theirs.mux.address
+
+
+async def test_consent_lost_on_the_old_path_does_not_touch_the_new(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, nominated = ends.ours, ends.ours.nominated
+
+    def then_lost(*arguments: Any) -> None:
+        nominated(*arguments)
+        ours._set_state(PeerState.DISCONNECTED)
+
+    monkeypatch.setattr(ours, "nominated", then_lost)
+    await ends.restart()
+    assert ours.state is PeerState.CONNECTED
+    assert ours.remote_address == ends.theirs.mux.address
