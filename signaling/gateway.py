@@ -24,10 +24,11 @@ from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from signaling.errors import MessageError, RoomError, SignalingError, from_validation
+from signaling.events import Event
 from signaling.limits import Budget
 from signaling.participants import Outlet, Participant
 from signaling.protocol.codes import CloseReason, ErrorCode
-from signaling.protocol.messages import EVENTS, REQUESTS, Ack, Closed, Join, JoinResult, Message
+from signaling.protocol.messages import REQUESTS, Ack, Closed, Join, JoinResult, Message
 from signaling.settings import SignalingSettings
 
 PENDING_MAX = 64
@@ -41,7 +42,6 @@ CLIENT_PACKETS = frozenset(
 )
 RESERVED_EVENTS = frozenset((*socketio.AsyncServer.reserved_events, "*"))
 SOCKET_PATH = "/socket.io/"
-NAMES = {model: name for name, model in EVENTS.items()}
 
 log = structlog.get_logger()
 
@@ -133,20 +133,20 @@ class Connection:
         self.closed = False
         self.budget = Budget(settings.messages_per_s, settings.message_burst)
         self.base_url = f"{settings.scheme if settings.tls_cert else request.scheme}://{request.host}"
-        self.outbox: deque[tuple[str, dict[str, Any]]] = deque()
+        self.outbox: deque[Event] = deque()
         self.wake = asyncio.Event()
         self.held = True
         self.sending: asyncio.Task[None] | None = None
         self._request = request
 
-    def send(self, message: Message) -> None:
+    def send(self, event: Event) -> None:
         """Queue an event; a client for whom too many wait is cut off."""
         if self.closed:
             return
         if len(self.outbox) >= OUTBOX_MAX:
             self.cut("outbox_full")
             return
-        self.outbox.append((NAMES[type(message)], message.model_dump(mode="json")))
+        self.outbox.append(event)
         self.wake.set()
 
     def release(self) -> None:
@@ -211,7 +211,7 @@ class Gateway:
     async def close(self) -> None:
         """Tell every client that we go down, and close the sockets. Seats are kept: media workers may go on."""
         for connection in list(self._connections.values()):
-            connection.send(Closed(reason=CloseReason.SERVER_SHUTDOWN))
+            connection.send(Event.of(Closed(reason=CloseReason.SERVER_SHUTDOWN)))
             connection.open_outbox()
             connection.closed = True
             connection.wake.set()
@@ -265,8 +265,8 @@ class Gateway:
             await connection.wake.wait()
             connection.wake.clear()
             while connection.outbox and not connection.held:
-                event, message = connection.outbox.popleft()
-                await self._sio.emit(event, message, to=connection.sid)
+                event = connection.outbox.popleft()
+                await self._sio.emit(event.name, event.body, to=connection.sid)
                 if self._unread_bytes(connection.sid) > UNREAD_MAX_BYTES:
                     connection.cut("client_does_not_read")
             if connection.closed:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from media_processors.findings import FINDING, ProcessorInfo, ProcessorStatus
 from sfu.channel import Channel, ChannelError
 from signaling.errors import RoomError
+from signaling.limits import Calm
 from signaling.links import REQUEST_TIMEOUT_S, Link
 from signaling.media import MediaPlane
 from signaling.participants import Participant, Track
@@ -22,6 +23,7 @@ from signaling.protocol.codes import ErrorCode
 from signaling.protocol.messages import FindingEvent, ProcessorsChanged
 from signaling.rooms import Room, Rooms
 
+ANNOUNCE_S = 0.1
 POLL_S = 5.0  # a model may be pulled, or an engine die, while we run
 STATUS_MAX = 8192  # a host may be ahead of us, so also of tracks not known yet; the oldest is dropped
 RESTARTING = "host is restarting"
@@ -40,6 +42,7 @@ class Insights:
         self._media = media
         self._infos: dict[str, list[ProcessorInfo]] = {path.stem: [] for path in hosts}
         self._status: dict[tuple[str, str], ProcessorStatus] = {}
+        self._calm: dict[str, Calm] = {}
         self._links = [self._link(path) for path in hosts]
 
     def start(self) -> None:
@@ -51,6 +54,9 @@ class Insights:
         """Disconnect."""
         for link in self._links:
             await link.close()
+        for calm in self._calm.values():
+            calm.close()
+        self._calm.clear()
 
     # --- the picture
 
@@ -60,11 +66,12 @@ class Insights:
 
     def status(self, room: Room) -> list[ProcessorStatus]:
         """What every processor does on every microphone of a room."""
+        known = self.processors()
         return [
             self._status_of(track, info)
             for track in room.tracks()
             if track.source in PROCESSED_SOURCES
-            for info in self.processors()
+            for info in known
             if info.media == track.kind
         ]
 
@@ -82,8 +89,20 @@ class Insights:
         return self._status.get((track.track_id, info.name)) or status("unavailable", STARTING)
 
     def announce(self, room: Room) -> None:
-        """Tell a room how its processors are."""
-        room.broadcast(ProcessorsChanged(processors=self.processors(), status=self.status(room)))
+        """Tell a room how its processors are: at once, but at most every `ANNOUNCE_S`."""
+        calm = self._calm.get(room.id)
+        if calm is None:
+            calm = Calm(ANNOUNCE_S, lambda: self._tell(room.id), lambda: self._calmed(room.id))
+            self._calm[room.id] = calm
+        calm.ask()
+
+    def _calmed(self, room_id: str) -> None:
+        del self._calm[room_id]
+
+    def _tell(self, room_id: str) -> None:
+        room = self._rooms.find(room_id)
+        if room is not None:
+            room.broadcast(ProcessorsChanged(processors=self.processors(), status=self.status(room)))
 
     # --- consent
 
@@ -92,20 +111,23 @@ class Insights:
         track.processors = processing_of(track.source, participant.consent, self.processors(), track.processors)
 
     async def choose(self, room: Room, participant: Participant, name: str, on: bool) -> None:
-        """Switch a processor for somebody's own tracks. Raises `RoomError`, or `MediaError` if not confirmed yet."""
+        """Switch a processor for somebody's own tracks, and wait until it is so; a choice that stands is not made again.
+
+        Raises `RoomError`, or `MediaError` if the worker has not confirmed it yet.
+        """
         info = next((info for info in self.processors() if info.name == name), None)
         if info is None:
             raise RoomError(ErrorCode.NO_SUCH_PROCESSOR, "there is no such processor")
         if on and not info.available:
             remedy = f"{info.reason}: {info.command}" if info.command else info.reason
             raise RoomError(ErrorCode.PROCESSOR_UNAVAILABLE, remedy)
-        participant.consent.choose(name, on)
-        self._media.keep_participant(room, participant)
-        tracks = list(participant.tracks.values())
-        for track in tracks:
-            self.refresh(participant, track)
-        self.announce(room)
-        for track in tracks:
+        if participant.consent.choices.get(name) is not on:
+            participant.consent.choose(name, on)
+            self._media.keep_participant(room, participant)
+            for track in participant.tracks.values():
+                self.refresh(participant, track)
+            self.announce(room)
+        for track in list(participant.tracks.values()):
             if track.source in PROCESSED_SOURCES:
                 await self._media.set_processing(room, participant, track)
 

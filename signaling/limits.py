@@ -1,5 +1,7 @@
-"""How fast one client may ask."""
+"""How fast one client may ask, and how often a room is told the same kind of thing."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -24,6 +26,45 @@ class TokenBucket:
             return False
         self.tokens -= 1
         return True
+
+
+class Calm:
+    """Does something at once when asked, and then at most every `every_s`: what is asked in between happens once, at the end.
+
+    `idle` is called when nothing was asked for that long. Needs a running event loop.
+    """
+
+    def __init__(self, every_s: float, act: Callable[[], None], idle: Callable[[], None]) -> None:
+        self._every_s = every_s
+        self._act = act
+        self._idle = idle
+        self._asked = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def ask(self) -> None:
+        """Act now or a little later."""
+        if self._timer is None:
+            self._go()
+        else:
+            self._asked = True
+
+    def close(self) -> None:
+        """Do nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _go(self) -> None:
+        self._asked = False
+        self._timer = asyncio.get_running_loop().call_later(self._every_s, self._over)
+        self._act()
+
+    def _over(self) -> None:
+        self._timer = None
+        if self._asked:
+            self._go()
+        else:
+            self._idle()
 
 
 class Budget:

@@ -7,6 +7,7 @@ import structlog
 
 from signaling import auth
 from signaling.errors import GrantError, MediaError, MessageError, RoomError, SignalingError
+from signaling.events import Event
 from signaling.insights import Insights
 from signaling.media import MediaPlane
 from signaling.participants import Outlet, Participant, expired
@@ -138,7 +139,7 @@ class Lobby:
         room = self._rooms.of(participant)
         old = participant.outlet
         if old is not None:
-            old.send(Closed(reason=CloseReason.DUPLICATE_IDENTITY))
+            old.send(Event.of(Closed(reason=CloseReason.DUPLICATE_IDENTITY)))
             old.release()
         participant.lose_socket()
         participant.stop_window()

@@ -13,6 +13,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from signaling.auth import SessionKey, digest_of, key_matches
+from signaling.events import Event
 from signaling.limits import Budget, TokenBucket
 from signaling.policy import Consent
 from signaling.protocol.codes import CloseReason
@@ -44,7 +45,7 @@ KIND_OF_SOURCE: dict[TrackSource, TrackKind] = {
 class Outlet(Protocol):
     """The way to one client: a socket, until it closes."""
 
-    def send(self, message: Message) -> None:
+    def send(self, event: Event) -> None:
         """Queue an event. Never blocks and never raises."""
 
     def release(self) -> None:
@@ -227,8 +228,12 @@ class Participant:
 
     def send(self, message: Message) -> None:
         """Send an event, if there is a socket."""
+        self.deliver(Event.of(message))
+
+    def deliver(self, event: Event) -> None:
+        """Send an event that others receive, too."""
         if self.outlet is not None:
-            self.outlet.send(message)
+            self.outlet.send(event)
 
     def track_id(self, mid: str, source: str) -> str:
         """The id of the track on an m-line: the same at every publish, also by another process."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from media_processors.findings import ProcessorInfo, ProcessorStatus
 from signaling.chat import ChatHistory
 from signaling.errors import RoomError
+from signaling.events import Event
 from signaling.participants import Participant, Track
 from signaling.protocol.codes import CloseReason, ErrorCode
 from signaling.protocol.messages import Message, RoomChanged, RoomSnapshot
@@ -75,9 +76,10 @@ class Room:
 
     def broadcast(self, message: Message, besides: Participant | None = None) -> None:
         """Send an event to everybody who is present."""
+        event = Event.of(message)
         for participant in self.participants.values():
             if participant.present and participant is not besides:
-                participant.send(message)
+                participant.deliver(event)
 
     def changed(self) -> RoomChanged:
         """The event that says how the room is."""

@@ -16,6 +16,7 @@ from media_processors.findings import Caption, Prosody
 from sfu.channel.messages import DropParticipant, DropRoom, PublishOffer, SetMuted, SetProcessing, SetSubscriptions
 from signaling import auth
 from signaling.auth import LINEAGE_MAX
+from signaling.events import Event
 from signaling.gateway import UNREAD_MAX_BYTES, Connection
 from signaling.participants import CHAT_BURST
 from signaling.protocol.messages import REQUESTS, ChatLine, ChatMessage
@@ -367,8 +368,7 @@ async def test_consent_is_revoked_with_a_new_epoch_and_old_findings_are_dropped(
     room.watch_host.notify("finding", caption(ada.me, track_id, epoch=0))
     await until(lambda: "" if room.server.insights.dropped["old_epoch"] else "a dropped finding")
     assert len(bert.events("finding")) == 1
-    states = {one["processor"]: one["state"] for one in bert.events("processors_changed")[-1]["status"]}
-    assert states["captions"] == "off"
+    await until(lambda: "" if state_of(bert, "captions") == "off" else "captions off")
 
 
 def caption(participant_id: str, track_id: str, epoch: int) -> dict[str, Any]:
@@ -405,6 +405,26 @@ def prosody(participant_id: str, track_id: str) -> dict[str, Any]:
         syllables_per_s=4.0,
         speech_ms=900,
     ).model_dump()
+
+
+async def test_a_choice_that_stands_is_confirmed_and_not_made_again(room: Meeting) -> None:
+    ada = await room.joined("Ada")
+    track_id = (await ada.publish())["0"]
+    for on in (False, False, True, False):
+        await ada.result("set_processor", {"processor": "captions", "on": on})
+    assert room.worker.tracks[track_id].epoch == 3
+    assert room.worker.tracks[track_id].processors["captions"] is False
+    await until(lambda: "" if state_of(ada, "captions") == "off" else "the last of it")
+
+
+def state_of(client: Client, processor: str) -> str:
+    """The last that a client heard of a processor, in a room with one microphone."""
+    changes = client.events("processors_changed")
+    return (
+        next((str(one["state"]) for one in changes[-1]["status"] if one["processor"] == processor), "")
+        if changes
+        else ""
+    )
 
 
 async def test_prosody_is_for_the_speaker_alone(room: Meeting) -> None:
@@ -568,7 +588,7 @@ async def test_a_client_that_reads_nothing_is_cut_when_it_owes_two_mebibytes(roo
     assert seat is not None and isinstance(seat.outlet, Connection)
     deaf.stop_reading()
     waiting = room.server.gateway._unread_bytes
-    line = ChatMessage(line=ChatLine(participant_id=ada.me, name="Ada", text="x" * 4000, sent_at="now"))
+    line = Event.of(ChatMessage(line=ChatLine(participant_id=ada.me, name="Ada", text="x" * 4000, sent_at="now")))
     peak = 0
     socket = seat.outlet
     while seat.present:

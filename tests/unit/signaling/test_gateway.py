@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signaling.errors import RoomError, SignalingError
+from signaling.events import Event
 from signaling.gateway import OUTBOX_MAX, PENDING_MAX, Connection, Gateway, TextPacket, origin_allowed, parse
 from signaling.participants import Outlet, Participant
 from signaling.protocol.codes import ErrorCode
@@ -133,13 +134,13 @@ async def test_requests_of_one_socket_run_in_order_and_only_so_many_wait() -> No
 
 
 def test_a_client_that_does_not_read_is_cut() -> None:
-    one = connection()
+    one, changed = connection(), Event.of(RoomChanged(locked=True))
     for _ in range(OUTBOX_MAX):
-        one.send(RoomChanged(locked=True))
+        one.send(changed)
     assert not one.closed
-    one.send(RoomChanged(locked=True))
+    one.send(changed)
     assert one.closed
-    one.send(RoomChanged(locked=True))
+    one.send(changed)
     assert len(one.outbox) == OUTBOX_MAX
 
 

@@ -3,21 +3,23 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media_processors.findings import ProcessorInfo
 from sfu.channel.messages import Quality
 from signaling.chat import CHAT_BYTES, CHAT_LINES, ChatHistory
 from signaling.errors import RoomError
-from signaling.limits import TokenBucket
+from signaling.events import Event
+from signaling.limits import Calm, TokenBucket
 from signaling.participants import Participant, ParticipantNotes, ParticipantState, Track
 from signaling.policy import Consent, processing_of
 from signaling.protocol.codes import CloseReason, ErrorCode
-from signaling.protocol.messages import ChatLine, Message, ReportQuality, Subscribe, Tile
+from signaling.protocol.messages import ChatLine, ReportQuality, Subscribe, Tile
 from signaling.quality import Connection, score_of
 from signaling.rooms import Rooms
 from signaling.subscriptions import wanted
+from tests.until import until
 
 S = 1_000_000_000
 
@@ -26,11 +28,11 @@ class Outlet:
     """Collects what is sent."""
 
     def __init__(self) -> None:
-        self.sent: list[Message] = []
+        self.sent: list[Event] = []
         self.released = False
 
-    def send(self, message: Message) -> None:
-        self.sent.append(message)
+    def send(self, event: Event) -> None:
+        self.sent.append(event)
 
     def release(self) -> None:
         self.released = True
@@ -59,6 +61,31 @@ def test_a_bucket_never_lets_more_through_than_burst_and_rate(gaps: list[int], b
         now_ns += gap
         passed += bucket.take(now_ns)
     assert passed <= burst + per_s * now_ns / S + 1e-6
+
+
+async def test_what_is_asked_often_is_done_at_once_and_then_once_more() -> None:
+    done: list[str] = []
+    calm = Calm(0.02, lambda: done.append("act"), lambda: done.append("idle"))
+    for _ in range(50):
+        calm.ask()
+    assert done == ["act"]
+    await until(lambda: "" if "idle" in done else "rest")
+    assert done == ["act", "act", "idle"]
+    calm.ask()
+    calm.close()
+    assert done[3:] == ["act"]
+
+
+def test_an_event_is_made_once_for_a_whole_room() -> None:
+    rooms = Rooms()
+    room = rooms.open("r", 0)
+    outlets = [Outlet() for _ in range(3)]
+    for outlet in outlets:
+        participant = Participant("r", "Ada")
+        rooms.enter(room, participant)
+        participant.arrive(outlet)
+    room.broadcast(room.changed())
+    assert all(outlet.sent[0] is outlets[0].sent[0] for outlet in outlets)
 
 
 # --- consent
@@ -237,11 +264,12 @@ def test_a_room_keeps_the_last_lines_and_events_reach_only_those_present() -> No
     ada.arrive(outlet)
     bert.outlet = Outlet()
     room.broadcast(room.changed())
-    assert outlet.sent == [room.changed()]
+    assert outlet.sent == [Event.of(room.changed())]
     assert bert.outlet.sent == []
     assert [one.participant_id for one in room.snapshot([], []).participants] == [ada.id]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=4000), max_size=30))
 def test_the_history_of_a_chat_is_bounded_in_bytes(texts: list[str]) -> None:
     history = ChatHistory()
