@@ -25,13 +25,15 @@ from pydantic import ValidationError
 
 from signaling.errors import MessageError, RoomError, SignalingError, from_validation
 from signaling.events import Event
-from signaling.limits import Budget
+from signaling.limits import Budget, TokenBucket
 from signaling.participants import Outlet, Participant
 from signaling.protocol.codes import CloseReason, ErrorCode
 from signaling.protocol.messages import REQUESTS, Ack, Closed, Join, JoinResult, Message
 from signaling.settings import SignalingSettings
 
 PENDING_MAX = 64
+JOINS_PER_S = 0.5
+JOIN_BURST = 10
 OUTBOX_MAX = 1024
 UNREAD_MAX_BYTES = 2 << 20
 FAREWELL_S = 1.0
@@ -131,6 +133,7 @@ class Connection:
         self.turn = asyncio.Lock()
         self.pending = 0
         self.closed = False
+        self.joins = TokenBucket(JOINS_PER_S, JOIN_BURST)
         self.budget = Budget(settings.messages_per_s, settings.message_burst)
         self.base_url = f"{settings.scheme if settings.tls_cert else request.scheme}://{request.host}"
         self.outbox: deque[Event] = deque()
@@ -329,6 +332,8 @@ class Gateway:
     async def _join(self, connection: Connection, request: Join) -> JoinResult:
         if connection.participant is not None:
             raise RoomError(ErrorCode.ALREADY_JOINED, "you are in a room already")
+        if not connection.joins.take(time.monotonic_ns()):
+            raise MessageError(ErrorCode.RATE_LIMITED, "too many attempts to join; wait a moment")
         connection.held = True
         try:
             participant, result = await self._lobby.join(request, connection, connection.base_url)

@@ -5,8 +5,9 @@ An ack is `Ack`: `{ok: true, result}` or `{ok: false, error: {code, message, ret
 """
 
 from typing import Annotated, Any, Literal
+from unicodedata import category
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
 from signaling.protocol.codes import CloseReason, ErrorCode
@@ -15,8 +16,22 @@ PROTOCOL_VERSION = 1
 SDP_MAX_BYTES = 256 * 1024
 INT_MAX = 2**31 - 1  # what the channel to a worker can carry, with much to spare
 
+JOINERS = frozenset("\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}")  # Persian, scripts of India, and emoji need them
+
+
+def _without_controls(name: str) -> str:
+    """Raises ValueError for names that show nothing, or that turn the text around them (Unicode categories Cc, Cf, Cs)."""
+    if any(category(char) in ("Cc", "Cf", "Cs") and char not in JOINERS for char in name):
+        raise ValueError("control and format characters are not allowed")
+    if all(char in JOINERS or char.isspace() for char in name):
+        raise ValueError("must show something")
+    return name
+
+
 RoomId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), AfterValidator(_without_controls)
+]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Sdp = Annotated[str, StringConstraints(min_length=1, max_length=SDP_MAX_BYTES)]
 

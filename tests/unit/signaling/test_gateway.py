@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from signaling.errors import RoomError, SignalingError
 from signaling.events import Event
-from signaling.gateway import OUTBOX_MAX, PENDING_MAX, Connection, Gateway, TextPacket, origin_allowed, parse
+from signaling.gateway import (
+    JOIN_BURST,
+    OUTBOX_MAX,
+    PENDING_MAX,
+    Connection,
+    Gateway,
+    TextPacket,
+    origin_allowed,
+    parse,
+)
 from signaling.participants import Outlet, Participant
 from signaling.protocol.codes import ErrorCode
 from signaling.protocol.messages import REQUESTS, Ack, Join, JoinResult, Message, RoomChanged
@@ -97,6 +106,34 @@ def test_numbers_that_no_worker_could_be_sent_are_refused(event: str, payload: d
     with pytest.raises(SignalingError) as refused:
         parse(event, (payload,))
     assert refused.value.code is ErrorCode.BAD_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\u202e\u200b", "Ada\u202egro.live", "A\x00da", "Ada\n Host", "\u2066Ada\u2069", "\u200d", "\u200c \u200d", "  "],
+)
+def test_names_that_show_nothing_or_turn_text_around_are_refused(name: str) -> None:
+    with pytest.raises(SignalingError) as refused:
+        parse("join", ({"room_id": "r", "name": name},))
+    assert refused.value.code is ErrorCode.BAD_MESSAGE
+    assert name.strip() == "" or name not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["Ada L.", "\N{MAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER}", "Ma\u200cma", "\u0645\u06cc\u200c\u062e"]
+)
+def test_names_as_people_write_them_pass(name: str) -> None:
+    request = parse("join", ({"room_id": "r", "name": name},))
+    assert isinstance(request, Join) and request.name == name
+
+
+async def test_attempts_to_join_have_a_limit_of_their_own(gateway: Gateway) -> None:
+    one = connection(inside=False)
+    codes = [
+        (await gateway.answer(one, "join", ({"room_id": "r", "name": "Ada"},)))["error"]["code"]
+        for _ in range(JOIN_BURST + 1)
+    ]
+    assert codes == ["room_full"] * JOIN_BURST + ["rate_limited"]
 
 
 def test_every_number_in_a_request_has_bounds() -> None:
