@@ -109,6 +109,8 @@ class _MuxConnection(aioice.ice.Connection):
         return pair.remote_addr if pair is not None else None
 
     async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:  # noqa: ASYNC109  # aioice's signature
+        if self._peer.state is PeerState.CLOSED:  # while we waited for our turn
+            return []
         host, port = self._peer.announced
         protocol = aioice.ice.StunProtocol(self)
         protocol.connection_made(_MuxTransport(self._peer.mux, protocol))
@@ -376,13 +378,15 @@ class Peer:
         self._inbound = self.outbound = None
         if self._watch is not None:
             self._watch.cancel()
+        agents = [agent for agent in (self._agent, self._next_agent) if agent is not None]
+        for agent in agents:  # all of them before we wait or unbind: from here on no check can bind an address
+            self.mux.remove_agent(agent.local_username)
         await self._dtls.stop()
         self.mux.unbind(self)
         with contextlib.suppress(asyncio.QueueFull):
             self._records.put_nowait(None)
-        for agent in (self._agent, self._next_agent):
-            if agent is not None:
-                await agent.dispose()
+        for agent in agents:
+            await agent.dispose()
 
     def _set_state(self, state: PeerState) -> None:
         if state is self.state or self.state is PeerState.CLOSED:

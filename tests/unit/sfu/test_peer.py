@@ -258,3 +258,39 @@ async def test_consent_lost_on_the_old_path_does_not_touch_the_new(ends: Ends, m
     await ends.restart()
     assert ours.state is PeerState.CONNECTED
     assert ours.remote_address == ends.theirs.mux.address
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+async def test_a_check_while_a_peer_closes_binds_nothing(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, restarting: bool
+) -> None:
+    peer, client = await setup.peer(), setup.client()
+    await client.nominate(peer)
+    if restarting:
+        await peer.prepare_restart()
+    wait_for_dtls, dispose = peer._dtls.stop, peer._agent.dispose
+
+    async def check() -> None:
+        before = setup.mux.drops[DropReason.UNKNOWN_UFRAG]
+        client.check(peer, PRIORITY=1)
+        await until(lambda: "" if setup.mux.drops[DropReason.UNKNOWN_UFRAG] > before else "a check that finds nobody")
+
+    async def stop_slowly() -> None:
+        await check()
+        await wait_for_dtls()
+
+    async def dispose_slowly() -> None:
+        await dispose()
+        await check()
+
+    monkeypatch.setattr(peer._dtls, "stop", stop_slowly)
+    monkeypatch.setattr(peer._agent, "dispose", dispose_slowly)
+    await peer.close()
+    assert (setup.mux._peers, setup.mux._bound, setup.mux._agents) == ({}, {}, {})
+
+
+async def test_a_restart_that_is_prepared_while_a_peer_closes_leaves_nothing(setup: Setup) -> None:
+    peer = await setup.peer()
+    await peer.prepare_restart()  # the next one waits until this one's agent is gone
+    await asyncio.gather(peer.prepare_restart(), peer.close())
+    assert setup.mux._agents == {}
