@@ -32,7 +32,6 @@ class DesiredState:
         self._once: set[Key] = set()
         self._dirty: dict[Key, None] = {}
         self._nudged = asyncio.Event()
-        self.refused = 0
 
     def want(self, method: str, target: str, build: Build) -> None:
         """From now on the worker shall hold what `build` returns; call again whenever that may have changed."""
@@ -109,7 +108,6 @@ class DesiredState:
 
     def _failed(self, key: Key, error: MediaError) -> None:
         """What may succeed later is tried again at the next tick; what was refused waits until it changes."""
-        self.refused += 1
         if error.code in RETRYABLE:
             self._dirty[key] = None
         elif key in self._once:

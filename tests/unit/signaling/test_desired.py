@@ -21,11 +21,13 @@ class Worker:
         self.got: list[ChannelMessage] = []
         self.failing: ErrorCode | None = None
         self.attempts = 0
+        self.refusals = 0
 
     async def send(self, method: str, message: ChannelMessage) -> None:
         self.attempts += 1
         await asyncio.sleep(0)
         if self.failing is not None:
+            self.refusals += 1
             raise MediaError(self.failing, "not now")
         self.got.append(message)
 
@@ -81,7 +83,7 @@ async def test_what_was_refused_waits_until_it_changes(monkeypatch: pytest.Monke
     state = DesiredState(worker.send)
     async with running(state):
         state.want("set_muted", "t", lambda: muted(True))
-        await until(lambda: "" if state.refused else "a refusal")
+        await until(lambda: "" if worker.refusals else "a refusal")
         worker.failing = None
         state.want("set_muted", "u", lambda: muted(False))
         await until(lambda: "" if worker.got else "the other one")
