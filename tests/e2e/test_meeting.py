@@ -90,6 +90,8 @@ async def width_becomes(page: Page, fits: Callable[[int], bool], what: str) -> l
 
     async def missing() -> str:
         now = await received(page, "video")
+        if "frameWidth" not in now:
+            return f"{what}, no picture has come yet"
         if not readings or now["framesDecoded"] != readings[-1]["framesDecoded"]:
             readings.append(now)
         return "" if fits(now["frameWidth"]) else f"{what}, is {now['frameWidth']} wide"
