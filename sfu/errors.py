@@ -64,4 +64,5 @@ class DropReason(StrEnum):
     RTX_GONE = "rtx_gone"
     RTX_CAPPED = "rtx_capped"
     NACK_CAPPED = "nack_capped"
+    FEEDBACK_CAPPED = "feedback_capped"
     KEYFRAME_CAPPED = "keyframe_capped"

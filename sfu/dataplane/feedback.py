@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from sfu.consumer import Consumer
 from sfu.dataplane.base import PlaneCounters
 from sfu.dataplane.routing import Inbound
+from sfu.dataplane.transport_feedback import TransportFeedback
 from sfu.downlink import Downlink
 from sfu.errors import DropReason
 from sfu.keyframes import KeyframeRequests
 from sfu.net.peer import Peer
 from sfu.producer import Source
-from sfu.rtp import nack, remb, rtcp, twcc
+from sfu.rtp import nack, remb, rtcp
 
 SENDER_SSRC = 1
 """Ours, in feedback that belongs to no media stream of ours."""
@@ -37,6 +38,7 @@ class Feedback:
         self._downlinks = downlinks
         self._retransmit = retransmit
         self._keyframes: KeyframeRequests[Source] = KeyframeRequests()
+        self._transport = TransportFeedback(counters, downlinks)
         self._nacks_left = 0
 
     # --- in
@@ -60,9 +62,7 @@ class Feedback:
         elif kind == rtcp.RTPFB and count == rtcp.FMT_NACK:
             self._nack(peer, part, now_ns)
         elif kind == rtcp.RTPFB and count == rtcp.FMT_TWCC:
-            feedback = twcc.parse_feedback(rtcp.split_feedback(part).fci)
-            if (downlink := self._downlinks.get(peer)) is not None:
-                downlink.observer.feedback(feedback.packets, now_ns)
+            self._transport.add(peer, rtcp.split_feedback(part).fci, now_ns)
         elif kind == rtcp.PSFB and count == rtcp.FMT_PLI:
             self._keyframe_wanted(peer, rtcp.split_feedback(part).media, now_ns)
         elif kind == rtcp.PSFB and count == rtcp.FMT_FIR:
@@ -144,7 +144,8 @@ class Feedback:
             yield from inbound.by_ssrc.values()
 
     def tick(self, now_ns: int) -> None:
-        """Every 20 ms: NACK upstream and repeat key frame requests."""
+        """Every 20 ms: read the transport-wide feedback, NACK upstream and repeat key frame requests."""
+        self._transport.tick()
         self._ask_for_keyframes(now_ns)
         for source in self._sources():
             source.rate.tick(now_ns)

@@ -19,7 +19,7 @@ from sfu.net.peer import Peer
 from sfu.net.srtp import PROTECT, PacketBuffer
 from sfu.path import AudioPacket
 from sfu.producer import AUDIO_PACKET_MIN_MS, Producer, Source
-from sfu.rtp import av1, h264, header, opus, rtcp, vp8, vp9
+from sfu.rtp import av1, h264, header, opus, vp8, vp9
 from sfu.rtp.extensions import abs_send_time
 from sfu.tap import Sound
 
@@ -34,10 +34,6 @@ _AUDIO_EXTENSIONS = 0xBEDE_0003 << 32 | 0x22 << 24
 _VIDEO_EXTENSIONS = 0xBEDE_0002 << 32 | 0x22 << 24
 _TRANSPORT_CC = 0x31
 _AUDIO_LEVEL = 0x10
-
-_TRANSPORT_FEEDBACK = bytes([0x80 | rtcp.FMT_TWCC, rtcp.RTPFB])
-"""How a packet of transport-wide feedback alone begins."""
-FEEDBACK_WAITING_MAX = 1024
 
 _KEYFRAME_TESTS = {"h264": h264.is_keyframe, "vp9": vp9.is_keyframe, "av1": av1.is_keyframe}
 
@@ -54,7 +50,6 @@ class PythonPlane:
         self._inbound: dict[Peer, Inbound] = {}
         self._consumers: dict[tuple[Peer, int], Consumer] = {}
         self._downlinks: dict[Peer, Downlink] = {}
-        self._waiting_feedback: list[tuple[Peer, bytes, int]] = []
         self._feedback = Feedback(self.counters, self._inbound, self._consumers, self._downlinks, self._retransmit)
 
     # --- membership
@@ -129,23 +124,8 @@ class PythonPlane:
             drops[DropReason.MALFORMED_RTP] += 1
 
     def rtcp_received(self, peer: Peer, packet: bytes) -> None:
-        """See `DataPlane`.
-
-        Transport-wide feedback waits for the next tick (20 ms): every subscriber sends it 20 times a second, nothing in it is
-        urgent, and reading much of it at once, in warm caches, costs a fraction of reading each by itself.
-        """
-        now_ns = time.monotonic_ns()
-        if not packet.startswith(_TRANSPORT_FEEDBACK):
-            self._feedback.received(peer, packet, now_ns)
-            return
-        self._waiting_feedback.append((peer, packet, now_ns))
-        if len(self._waiting_feedback) == FEEDBACK_WAITING_MAX:
-            self._read_feedback()
-
-    def _read_feedback(self) -> None:
-        waiting, self._waiting_feedback = self._waiting_feedback, []
-        for peer, packet, arrival_ns in waiting:
-            self._feedback.received(peer, packet, arrival_ns)
+        """See `DataPlane`."""
+        self._feedback.received(peer, packet, time.monotonic_ns())
 
     def _accept(self, source: Source, head: header.RtpHeader, packet: bytes, now_ns: int) -> None:
         producer = source.producer
@@ -334,7 +314,6 @@ class PythonPlane:
 
     def tick(self, now_ns: int) -> None:
         """See `DataPlane`."""
-        self._read_feedback()
         self._feedback.tick(now_ns)
 
     def send_transport_feedback(self) -> None:

@@ -7,7 +7,8 @@ from sfu.rtp import rtcp
 from sfu.rtp.header import seq_delta
 
 MAX_STATUSES = 512  # in one feedback that we send: 1.2 kB when every delta is large
-_MAX_STATUSES_READ = 8192  # run lengths could claim 65535 packets in 28 bytes
+MAX_STATUSES_READ = 1000
+"""Of one feedback that comes: run lengths claim 65535 packets in 28 bytes, and half a second of a fast downlink is fewer."""
 _TICK_US = 250
 _REFERENCE_US = 64_000
 _MISSING, _SMALL, _LARGE = 0, 1, 2
@@ -130,25 +131,28 @@ def _run_length(statuses: list[int], at: int) -> int:
 class TwccFeedback(NamedTuple):
     """`packets` holds (transport-wide sequence number, arrival in us or None if missing) for each number that it speaks of.
 
+    `unread` numbers that follow these were one too many.
     Arrivals are in the receiver's clock modulo 2**24 * 64 ms (12 days), in steps of 250 us; `feedback_count` wraps at 256.
     """
 
     feedback_count: int
     reference_us: int
     packets: list[tuple[int, int | None]]
+    unread: int
 
 
-def parse_feedback(fci: bytes) -> TwccFeedback:
+def parse_feedback(fci: bytes, max_statuses: int = MAX_STATUSES_READ) -> TwccFeedback:
     """Read the control information of a transport-wide feedback, which is what follows its two SSRCs.
 
-    Raises ValueError when it speaks of no packet or of more than 8192, uses the reserved symbol, or is cut short.
+    Its first `max_statuses` are read. Raises ValueError when it speaks of no packet, uses the reserved symbol in them, or is cut
+    short.
     """
     if len(fci) < _HEAD.size:
         raise ValueError("TWCC feedback: shorter than its fixed part")
     base, count, times = _HEAD.unpack_from(fci)
-    if not 0 < count <= _MAX_STATUSES_READ:
-        raise ValueError("TWCC packet status count: zero or too many")
-    statuses, at = _parse_chunks(fci, count)
+    if count == 0:
+        raise ValueError("TWCC packet status count: zero")
+    statuses, at = _parse_chunks(fci, count, min(count, max_statuses))
     reference_us = arrival_us = (times >> 8) * _REFERENCE_US
     packets: list[tuple[int, int | None]] = []
     for index, status in enumerate(statuses):
@@ -162,27 +166,34 @@ def parse_feedback(fci: bytes) -> TwccFeedback:
         at += status
         arrival_us += int.from_bytes(delta, "big", signed=status == _LARGE) * _TICK_US
         packets.append((seq, arrival_us))
-    return TwccFeedback(times & 0xFF, reference_us, packets)
+    return TwccFeedback(times & 0xFF, reference_us, packets, count - len(packets))
 
 
-def _parse_chunks(fci: bytes, count: int) -> tuple[list[int], int]:
-    """(`count` statuses, where the deltas begin)."""
+def _parse_chunks(fci: bytes, count: int, wanted: int) -> tuple[list[int], int]:
+    """(the first `wanted` of `count` statuses, where the deltas begin). The work is bounded by `wanted` and the size."""
     statuses: list[int] = []
+    covered = 0
     at = _HEAD.size
-    while len(statuses) < count:
+    while covered < count:
         if at + 2 > len(fci):
             raise ValueError("TWCC packet chunks: cut short")
         chunk = fci[at] << 8 | fci[at + 1]
         at += 2
         if chunk < 0x8000:
-            if chunk & 0x1FFF == 0:
+            run = chunk & 0x1FFF
+            if run == 0:
                 raise ValueError("TWCC run length: zero")
-            statuses += [chunk >> 13] * min(chunk & 0x1FFF, count - len(statuses))
+            covered += run
+            statuses += [chunk >> 13] * min(run, wanted - len(statuses))
         elif chunk < 0xC000:
-            statuses += [chunk >> shift & 1 for shift in range(13, -1, -1)]
+            covered += 14
+            if len(statuses) < wanted:
+                statuses += [chunk >> shift & 1 for shift in range(13, -1, -1)]
         else:
-            statuses += [chunk >> shift & 3 for shift in range(12, -1, -2)]
-    del statuses[count:]
+            covered += 7
+            if len(statuses) < wanted:
+                statuses += [chunk >> shift & 3 for shift in range(12, -1, -2)]
+    del statuses[wanted:]
     if 3 in statuses:
         raise ValueError("TWCC packet status symbol: reserved")
     return statuses, at

@@ -2,6 +2,7 @@
 
 import math
 import random
+import struct
 
 import pytest
 from hypothesis import given
@@ -216,6 +217,7 @@ def test_twcc_by_hand() -> None:
         7,
         128_000,
         [(10, 129_000), (11, None), (12, 128_750), (13, 128_750), (14, 192_500)],
+        0,
     )
 
 
@@ -238,7 +240,7 @@ def test_twcc_chunks_by_hand() -> None:
     [
         ("000a 0005 000002", "fixed part"),
         ("000a 0000 000002 07 0001", "status count"),
-        ("000a ffff 000002 07 1fff", "status count"),
+        ("000a ffff 000002 07 1fff", "chunks"),
         ("000a 0005 000002 07", "chunks"),
         ("000a 0005 000002 07 00", "chunks"),
         ("000a 0009 000002 07 0008", "chunks"),
@@ -265,6 +267,33 @@ def test_twcc_malformed(fci: str, field: str) -> None:
 )
 def test_twcc_hostile_bytes(fci: bytes) -> None:
     parses_or_names_a_field(twcc.parse_feedback, fci)
+
+
+@pytest.mark.parametrize("claimed", [1001, 8191])
+def test_twcc_reads_only_so_much_of_one_feedback(claimed: int) -> None:
+    run = 1 << 13 | claimed  # all of them with a small delta
+    feedback = twcc.parse_feedback(struct.pack("!HHIH", 65000, claimed, 0, run) + bytes([1]) * claimed)
+    assert len(feedback.packets) == 1000
+    assert feedback.packets[-1] == ((65000 + 999) & 0xFFFF, 1000 * 250)
+    assert feedback.unread == claimed - 1000
+
+
+def test_twcc_deltas_follow_the_chunks_that_are_not_read() -> None:
+    # A run of 2 missing, vectors of one-bit and of two-bit symbols, a run of 2 received; 1 + 3 + 2 deltas.
+    fci = bytes.fromhex("0001 0019 000000 00 0002 8001 c015 2002 04 08 0c 10 14 18")
+    whole = twcc.parse_feedback(fci)
+    assert [arrival_us for _, arrival_us in whole.packets if arrival_us is not None] == [
+        1000,
+        3000,
+        6000,
+        10_000,
+        15_000,
+        21_000,
+    ]
+    for wanted in range(1, 25):
+        part = twcc.parse_feedback(fci, wanted)
+        assert part.packets == whole.packets[:wanted]
+        assert part.unread == 25 - wanted
 
 
 def test_twcc_nothing_to_say() -> None:
