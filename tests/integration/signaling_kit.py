@@ -7,6 +7,7 @@ from typing import Any
 
 import socketio
 
+from media_processors.findings import Caption
 from signaling import auth
 from signaling.protocol.messages import EVENTS, REQUESTS, Ack
 from signaling.server import SignalingServer
@@ -16,6 +17,7 @@ from tests.until import until
 
 SECRET = "s" * 32
 ROOM = "weekly"
+IMG = "<img src=x onerror=alert(1)>"
 MICROPHONE = [{"mid": "0", "source": "microphone"}]
 DENOISE = {"name": "denoise", "kind": "transform", "media": "audio", "available": True, "model": "rnnoise@1"}
 CAPTIONS = {"name": "captions", "kind": "observer", "media": "audio", "available": True}
@@ -170,3 +172,24 @@ async def meeting(run_dir: Path, **settings: Any) -> AsyncIterator[Meeting]:
         yield one
     finally:
         await one.close()
+
+
+def caption(participant_id: str, track_id: str, epoch: int) -> dict[str, Any]:
+    """A caption of somebody who says `IMG`, as a host sends it."""
+    return Caption(
+        room_id=ROOM,
+        participant_id=participant_id,
+        track_id=track_id,
+        epoch=epoch,
+        start_ms=0,
+        end_ms=900,
+        model="test@1",
+        segment_id="s1",
+        rev=0,
+        text=IMG,
+        stable_chars=0,
+        final=False,
+        language="en",
+        quality="test",
+        latency_ms=700,
+    ).model_dump()
