@@ -10,8 +10,8 @@ from media_processors.audio.vad import SpeechGate
 from media_processors.frames import AudioFrame
 
 RATE_HZ = 16_000
-PRE_ROLL_MS = 300
-"""Sound before the gate opened: its own delay (64 ms) and the soft beginning of a word."""
+PRE_ROLL_MS = 400
+"""Sound before the gate opened: its own delay (64 ms), the soft beginning of a word, and a moment of quiet before it."""
 STEP_MS = 700
 """New speech between two windows."""
 END_SILENCE_MS = 500
