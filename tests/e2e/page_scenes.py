@@ -21,10 +21,16 @@ navigator.mediaDevices.enumerateDevices = async () => (await enumerate()).map((i
 """
 
 
+async def devices_answered(page: Page) -> None:
+    """Wait until the lobby shows the camera, or what is wrong: whoever joins earlier publishes in two steps."""
+    await expect(page.locator(".preview video, .note").first).to_be_visible()
+
+
 async def join(seen: Visit, meeting: MockMeeting, room: str = "weekly") -> Page:
     """Open the room's page, give a name, join, and wait until the meeting is shown."""
     page = seen.page
     await page.goto(f"{meeting.url}/r/{room}")
+    await devices_answered(page)
     await page.get_by_label("Your name").fill("Mira Lindqvist")
     await page.get_by_role("button", name="Join", exact=True).click()
     await expect(page.get_by_role("navigation", name="Meeting controls")).to_be_visible()

@@ -15,6 +15,7 @@ from tests.e2e.page_scenes import (
     NAMED_CAMERA,
     caption,
     crowd,
+    devices_answered,
     join,
     no_sideways_scroll,
     pictures,
@@ -72,6 +73,7 @@ async def test_a_whole_meeting_by_keyboard(browser: Browser, meeting: MockMeetin
         page = seen.page
         await page.goto(f"{meeting.url}/r/weekly?token=abc.def")
         assert page.url == f"{meeting.url}/r/weekly", "the token stays in the address bar"
+        await devices_answered(page)
         await page.get_by_label("Your name").focus()
         await page.keyboard.type("Mira")
         await page.keyboard.press("Enter")
