@@ -27,13 +27,14 @@ async def devices_answered(page: Page) -> None:
 
 
 async def join(seen: Visit, meeting: MockMeeting, room: str = "weekly") -> Page:
-    """Open the room's page, give a name, join, and wait until the meeting is shown."""
+    """Open the room's page, give a name, join, and wait until the meeting is shown and listens."""
     page = seen.page
     await page.goto(f"{meeting.url}/r/{room}")
     await devices_answered(page)
     await page.get_by_label("Your name").fill("Mira Lindqvist")
     await page.get_by_role("button", name="Join", exact=True).click()
     await expect(page.get_by_role("navigation", name="Meeting controls")).to_be_visible()
+    await expect(page.get_by_role("main")).to_be_focused()  # keys are listened to from then on
     return page
 
 
