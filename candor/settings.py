@@ -85,7 +85,8 @@ def dump(settings: Settings, *, secrets: bool) -> str:
     """Settings as one line of JSON for the pipe to a child; `secrets` in clear only for the one that needs them, signaling."""
     data = settings.model_dump(mode="json")
     if not secrets:
-        data["signaling"] |= {"secret": None, "ice_servers": []}
+        data["signaling"].pop("secret")
+        data["signaling"].pop("ice_servers")
     elif settings.signaling.secret is not None:
         data["signaling"]["secret"] = settings.signaling.secret.get_secret_value()
     return json.dumps(data)
