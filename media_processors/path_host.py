@@ -83,12 +83,12 @@ class PathHost:
         self._failures: set[tuple[str, str]] = set()
         self._stopping = False
 
-    def start(self) -> None:
+    def start(self, *, flush_denormals: bool = False) -> None:
         """Load what every track needs, and run every transform once: the first packet of a meeting finds warm caches."""
         missing: UnavailableError | None = None
         try:
             load_library()
-            self._vad = SileroVad()
+            self._vad = SileroVad(flush_denormals=flush_denormals)
         except UnavailableError as error:
             log.error("path_host_unable", reason=error.reason)
             missing = error
@@ -365,7 +365,7 @@ def main(settings: ProcessingSettings, run_dir: Path, workers: int) -> None:
     """Run the path host until SIGTERM or SIGINT. Main thread only."""
     host = PathHost(settings, run_dir, workers, registry.load_processors())
     control = Control(host, run_dir / SOCKET_NAME)
-    host.start()
+    host.start(flush_denormals=True)  # this thread is ours alone, see SileroVad
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: host.stop())
     control.start()
