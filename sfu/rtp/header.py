@@ -139,23 +139,3 @@ def seq_delta(a: int, b: int) -> int:
 def timestamp_delta(a: int, b: int) -> int:
     """How far 32-bit timestamp `a` is ahead of `b`: -2**31..2**31 - 1."""
     return ((a - b + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
-
-
-class SequenceExtender:
-    """Unwraps 16-bit sequence numbers: each becomes the integer nearest to the highest one so far.
-
-    The first number stands for itself, so one that was sent before it but came later may be below zero.
-    """
-
-    def __init__(self) -> None:
-        self._highest: int | None = None
-
-    def extend(self, seq: int) -> int:
-        """The unwrapped number of `seq` (0..65535); equal to it modulo 65536."""
-        if self._highest is None:
-            self._highest = seq
-            return seq
-        extended = self._highest + seq_delta(seq, self._highest)
-        if extended > self._highest:
-            self._highest = extended
-        return extended

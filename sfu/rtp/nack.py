@@ -7,7 +7,7 @@ from sfu.rtp import rtcp
 MAX_MISSING = 256
 MAX_ATTEMPTS = 6
 _REORDER_TOLERANCE_NS = 10_000_000
-_SHORTEST_SPACING_MS, _LONGEST_SPACING_MS = 20.0, 200.0
+_SPACING_NS = 100_000_000  # we send publishers no sender reports, so their round trip is not known
 _ENTRY = struct.Struct("!HH")
 
 
@@ -60,13 +60,12 @@ class _Loss:
 class NackTracker:
     """Which packets of one SSRC to ask for, and when.
 
-    A gap is first asked for after 10 ms, since most gaps are only reordering; then every `rtt_ms`, held within 20..200 ms, up to
+    A gap is first asked for after 10 ms, since most gaps are only reordering; then every 100 ms, up to
     MAX_ATTEMPTS times. At most MAX_MISSING losses are remembered: a new one pushes out the oldest. `abandoned` counts those pushed
-    out and those that never came. The owner sets `rtt_ms` as it learns it.
+    out and those that never came.
     """
 
-    def __init__(self, rtt_ms: float = 100.0) -> None:
-        self.rtt_ms = rtt_ms
+    def __init__(self) -> None:
         self.abandoned = 0
         self._highest: int | None = None
         self._missing: dict[int, _Loss] = {}  # in rising order, which is the order of insertion
@@ -97,7 +96,6 @@ class NackTracker:
         """The sequence numbers (16 bits, in rising order of their unwrapped ones) to ask for now; asking is up to the caller."""
         if not self._missing:
             return []
-        spacing_ns = int(min(max(self.rtt_ms, _SHORTEST_SPACING_MS), _LONGEST_SPACING_MS) * 1_000_000)
         asked, given_up = [], []
         for seq, loss in self._missing.items():
             if loss.due_ns > now_ns:
@@ -106,7 +104,7 @@ class NackTracker:
                 given_up.append(seq)
                 continue
             loss.attempts += 1
-            loss.due_ns = now_ns + spacing_ns
+            loss.due_ns = now_ns + _SPACING_NS
             asked.append(seq & 0xFFFF)
         for seq in given_up:
             del self._missing[seq]

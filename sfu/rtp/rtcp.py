@@ -190,16 +190,6 @@ def build_sdes(ssrc: int, cname: str) -> bytes:
     return build(SDES, 1, chunk + bytes(-len(chunk) % 4))
 
 
-def build_bye(ssrc: int) -> bytes:
-    """A goodbye of one SSRC, without a reason (RFC 3550 section 6.6)."""
-    return build(BYE, 1, ssrc.to_bytes(4, "big"))
-
-
 def build_pli(sender: int, media: int) -> bytes:
     """A picture loss indication: a key frame of `media`, please (RFC 4585 section 6.3.1)."""
     return build_feedback(PSFB, FMT_PLI, sender, media, b"")
-
-
-def build_fir(sender: int, media: int, seq_nr: int) -> bytes:
-    """A full intra request; `seq_nr` (8 bits, wraps) must rise with each new request (RFC 5104 section 4.3.1)."""
-    return build_feedback(PSFB, FMT_FIR, sender, 0, _FIR_ENTRY.pack(media, seq_nr & 0xFF))

@@ -151,29 +151,6 @@ def test_timestamp_delta(a: int, b: int, delta: int) -> None:
     assert header.timestamp_delta(a, b) == delta
 
 
-def test_sequence_extender_follows_wraps_and_reordering() -> None:
-    extender = header.SequenceExtender()
-    seqs = [65534, 65535, 1, 0, 65533, 2]
-    assert [extender.extend(seq) for seq in seqs] == [65534, 65535, 65537, 65536, 65533, 65538]
-
-
-def test_sequence_extender_goes_below_zero() -> None:
-    extender = header.SequenceExtender()
-    assert [extender.extend(seq) for seq in (0, 65535, 1)] == [0, -1, 1]
-
-
-@fuzzed
-@given(st.integers(0, 65535), st.lists(st.integers(-1000, 1000), max_size=60))
-def test_sequence_extender_recovers_any_walk(start: int, steps: list[int]) -> None:
-    extender = header.SequenceExtender()
-    highest = number = start
-    assert extender.extend(start) == start
-    for step in steps:
-        number = highest + step
-        assert extender.extend(number & 0xFFFF) == number
-        highest = max(highest, number)
-
-
 def test_extension_names_and_uris_are_inverse() -> None:
     assert {extensions.URIS[name]: name for name in extensions.URIS} == extensions.NAMES
     assert set(extensions.URIS) == {"audio-level", "abs-send-time", "transport-cc", "mid", "rid", "repaired-rid"}
