@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 def _default_decoders() -> int:
-    return min(os.cpu_count() or 1, 4)
+    """Half the cores: a decoder has the lowest priority, but on a core's second thread it slows the first one all the same."""
+    return max(1, min((os.cpu_count() or 1) // 2, 4))
 
 
 class ModelSettings(BaseModel):
@@ -26,7 +27,7 @@ class ModelSettings(BaseModel):
         default_factory=_default_decoders,
         ge=1,
         le=64,
-        description="decoder processes, 91 MB each; at most one per core",
+        description="decoder processes, 91 MB each; by default one for two cores",
     )
     max_queued: int = Field(default=64, ge=1, description="requests waiting per model; beyond it the oldest is shed")
 
