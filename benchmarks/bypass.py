@@ -48,7 +48,7 @@ PACKET_NS = 20 * MS
 ANSWER_NS = 2 * MS
 LATE_ANSWER_NS = DEADLINE_NS + 5 * MS
 RESTART_NS = 1_500 * MS
-"""The longest of four measured from `kill -9` to attached, each more than 10 s after the last one: 1.2, 1.2, 1.3, 1.5 s."""
+"""The longest of four measured from `kill -9` to attached: 1.2, 1.2, 1.3, 1.5 s."""
 WINDOW_PACKETS = 10
 """200 ms."""
 SETTLE_PACKETS = 100

@@ -1,8 +1,8 @@
 """Starts the processes of one node and keeps them running: signaling, media workers, path host, watch host, model engine.
 
-A child that dies is started again, after 0.2 s the first time, then with a growing delay. Settings go to a child through its
-standard input, never through its arguments or environment, and secrets only to signaling; when that pipe closes, because the
-supervisor is gone, the child ends itself.
+A child that dies is started again: at once as long as it has quick restarts left, else as soon as it has earned one. Settings
+go to a child through its standard input, never through its arguments or environment, and secrets only to signaling; when that
+pipe closes, because the supervisor is gone, the child ends itself.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from candor.settings import PREFIX, Settings, dump
 log = structlog.get_logger()
 
 STOP_TIMEOUT_S = 5.0
-RESTART_DELAY_S = 0.2
-RESTART_DELAY_MAX_S = 5.0
-HEALTHY_AFTER_S = 10.0
+QUICK_RESTARTS = 10
+QUICK_RESTART_DELAY_S = 0.2
+EARN_RESTART_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,26 @@ class Role:
     def label(self) -> str:
         """For logs and process lists."""
         return f"{self.name}-{self.index}" if self.name == "worker" else self.name
+
+
+@dataclass(slots=True)
+class Restarts:
+    """The quick restarts that a child has left: `QUICK_RESTARTS`, of which every `EARN_RESTART_S` gives one back.
+
+    A child that is killed every few seconds is back at once, however often. One that cannot start uses them up within seconds
+    and is then started once per `EARN_RESTART_S`, which is all that the machine has to bear. How long a child lived does not
+    matter: some that are broken fail at their start, others at the first packet.
+    """
+
+    left: float = QUICK_RESTARTS
+    """Below zero: the next one is being waited for."""
+    died_s: float = 0.0
+
+    def delay_s(self, now_s: float) -> float:
+        """The child died now: how long to wait until it is started again."""
+        self.left = min(QUICK_RESTARTS, self.left + (now_s - self.died_s) / EARN_RESTART_S) - 1
+        self.died_s = now_s
+        return max(QUICK_RESTART_DELAY_S, -self.left * EARN_RESTART_S)
 
 
 @dataclass(slots=True)
@@ -99,16 +119,14 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         """Run a child again and again; `stop` cancels this."""
-        delay_s = RESTART_DELAY_S
+        restarts = Restarts()
         while True:
-            started = time.monotonic()
             try:
                 code: int | str = await self._run(child)
             except OSError as error:  # no memory or no process left to start it with: try again, like after a death
                 code = type(error).__name__
             child.restarts += 1
-            healthy = time.monotonic() - started > HEALTHY_AFTER_S
-            delay_s = RESTART_DELAY_S if healthy else min(2 * delay_s, RESTART_DELAY_MAX_S)
+            delay_s = restarts.delay_s(time.monotonic())
             log.warning("child_died", child=child.role.label, exit_status=code, restart_in_s=round(delay_s, 1))
             await asyncio.sleep(delay_s)
 
