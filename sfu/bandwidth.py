@@ -1,7 +1,7 @@
 """What a subscriber's downlink carries, and how its consumers share it. Pure; time is an argument.
 
-The estimate rests on one of two kinds of feedback, whichever the subscriber sends: transport-wide arrival times (Chromium), or
-REMB and the loss of receiver reports (aiortc). It follows GCC (draft-ietf-rmcat-gcc-02), simplified: a queue that stands, or loss,
+The estimate rests on one of two kinds of feedback, whichever the subscriber sends: transport-wide arrival times (where there are
+layers to choose from, and the client can), or else REMB and the loss of receiver reports. It follows GCC (draft-ietf-rmcat-gcc-02), simplified: a queue that stands, or loss,
 means that the link is full, and then what arrives *is* its capacity. Without such signs the estimate grows. A subscriber that gets
 a low layer proves little, so growth may reach a little beyond the next layer's need: that layer, given for a moment, is the probe.
 """
@@ -60,7 +60,6 @@ class DownlinkEstimate:
 
     def __init__(self) -> None:
         self._ring: list[tuple[int, int, int]] = [_NOTHING] * _RING
-        self._sent_bytes = 0
         self._estimate_bps: float | None = None
         self._needed_bps = 0
         self._feedback_ns: int | None = None
@@ -81,7 +80,6 @@ class DownlinkEstimate:
     def sent(self, seq: int, now_ns: int, size_bytes: int) -> None:
         """A packet left under the transport-wide number `seq` (16 bits)."""
         self._ring[seq % _RING] = (seq, now_ns, size_bytes)
-        self._sent_bytes += size_bytes
 
     def aim_at(self, needed_bps: int | None) -> None:
         """What the next step up would need in all (`Allocation.next_bps`); None when nobody wants more."""
@@ -211,10 +209,10 @@ class DownlinkEstimate:
 
     # --- REMB and receiver reports
 
-    def remb(self, bitrate_bps: int, now_ns: int, ssrcs: Sequence[int] = (), video_bytes: int | None = None) -> None:
+    def remb(self, bitrate_bps: int, now_ns: int, ssrcs: Sequence[int], sent_bytes: int, video_bytes: int) -> None:
         """A receiver's own estimate for these SSRCs together; it does not count where transport-wide feedback comes.
 
-        `video_bytes`: all video sent so far, of which alone aiortc's estimates speak; None: there is nothing else.
+        `sent_bytes`: all that was sent so far; `video_bytes`: the video in it, of which alone estimates speak.
         aiortc estimates every video by itself, so what counts is the sum. Receivers cap an estimate at 1.5 times of what they get:
         above the rate sent it says "no trouble", not "no more". Key frames make the rate jump, so trouble is twice in a row.
         """
@@ -225,17 +223,17 @@ class DownlinkEstimate:
             self._rembs[tuple(ssrcs)] = (bitrate_bps, now_ns)
         if self._remb_ns is None or self._estimate_bps is None or now_ns - self._remb_ns >= STALE_NS:
             self._begin(now_ns, bitrate_bps)
-            self._next_remb(now_ns, video_bytes)
+            self._next_remb(now_ns, sent_bytes, video_bytes)
         elif now_ns - self._remb_ns >= REMB_NS:
-            self._judge_rembs(now_ns, now_ns - self._remb_ns, video_bytes)
+            sent = max(0, sent_bytes - self._remb_sent_bytes)  # consumers that are gone took their counts with them
+            video = max(0, min(sent, video_bytes - self._remb_video_bytes))
+            seconds = (now_ns - self._remb_ns) / 1e9
+            self._next_remb(now_ns, sent_bytes, video_bytes)
+            self._judge_rembs(now_ns, sent * 8 / seconds, (sent - video) * 8 / seconds)
 
-    def _judge_rembs(self, now_ns: int, elapsed_ns: int, video_bytes: int | None) -> None:
-        sent_bytes = self._sent_bytes - self._remb_sent_bytes
-        video = sent_bytes if video_bytes is None else max(0, min(sent_bytes, video_bytes - self._remb_video_bytes))
-        sent_bps = sent_bytes * 8e9 / elapsed_ns
-        other_bps = (sent_bytes - video) * 8e9 / elapsed_ns  # nobody says anything about it, so it arrives
+    def _judge_rembs(self, now_ns: int, sent_bps: float, other_bps: float) -> None:
+        """`other_bps`: what is not video; nobody says anything about it, so it arrives."""
         received_bps = sum(bitrate_bps for bitrate_bps, _ in self._rembs.values()) + other_bps
-        self._next_remb(now_ns, video_bytes)
         was_queued = self._queued
         self._queued = received_bps < sent_bps
         if self._queued and was_queued:
@@ -244,10 +242,10 @@ class DownlinkEstimate:
             self._grow(now_ns, sent_bps)
         self._grown_ns = now_ns
 
-    def _next_remb(self, now_ns: int, video_bytes: int | None) -> None:
+    def _next_remb(self, now_ns: int, sent_bytes: int, video_bytes: int) -> None:
         self._remb_ns = now_ns
-        self._remb_sent_bytes = self._sent_bytes
-        self._remb_video_bytes = video_bytes or 0
+        self._remb_sent_bytes = sent_bytes
+        self._remb_video_bytes = video_bytes
 
     def reported_loss(self, fraction: float, now_ns: int) -> None:
         """Fraction lost of a receiver report (RFC 3550 section 6.4.1), 0 to 1. The worst stream of a second counts."""

@@ -10,10 +10,10 @@ RTX_SHARE = 0.5
 
 
 class DownlinkObserver(Protocol):
-    """Whoever estimates the way to a subscriber and chooses its layers. Called for every packet: must be quick, must not raise."""
+    """Whoever estimates the way to a subscriber and chooses its layers. Must be quick, must not raise."""
 
     def sent(self, seq: int, now_ns: int, size: int) -> None:
-        """A packet with this transport-wide number and size in bytes went out."""
+        """A packet with this transport-wide number and size in bytes went out; only called for packets that carry one."""
 
     def feedback(self, packets: list[tuple[int, int | None]], now_ns: int) -> None:
         """Transport-wide feedback: (number, arrival in us or None if it did not arrive)."""
@@ -32,15 +32,23 @@ class Downlink:
     everything again cannot multiply the server's traffic.
     """
 
-    __slots__ = ("_rtx_budget_bytes", "observer", "peer", "sent_bytes", "twcc_seq")
+    __slots__ = ("_rtx_budget_bytes", "observer", "peer", "sent_bytes", "transport_wide", "twcc_seq")
 
     def __init__(self, peer: Peer, observer: DownlinkObserver) -> None:
         self.peer = peer
         self.observer = observer
+        self.transport_wide = False
+        """Whether packets carry transport-wide numbers, and the subscriber so reports on every one. That is the best there is to
+        choose layers by, and it costs a third of what forwarding costs; without it subscribers estimate by themselves (REMB)."""
         self.twcc_seq = 0
         self.sent_bytes = 0
         """Media sent since the last `refill`."""
         self._rtx_budget_bytes = float(RTX_BURST_BYTES)
+
+    def next_number(self) -> int:
+        """The transport-wide number of the next packet (16 bits)."""
+        self.twcc_seq = number = (self.twcc_seq + 1) & 0xFFFF
+        return number
 
     def take_retransmission(self, size_bytes: int) -> bool:
         """Whether a retransmission of this size is within the cap; if so it is paid for."""

@@ -23,7 +23,7 @@ class LayerControl:
         self.estimate = DownlinkEstimate()
         self.rtt_ms: float | None = None
         self.sent = self.estimate.sent
-        """Called for every packet, so without a step in between."""
+        """Called for every packet with a transport-wide number, so without a step in between."""
         self._plane = plane
         self._tiles: dict[str, tuple[int, int]] = {}
         self._selectors: dict[Consumer, LayerSelector] = {}
@@ -50,6 +50,11 @@ class LayerControl:
         self._selectors.pop(consumer, None)
         self._choices.pop(consumer, None)
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether any of the videos comes in layers."""
+        return any(len(consumer.producer.rids) > 1 for consumer in self._selectors)
+
     # --- DownlinkObserver
 
     def feedback(self, packets: list[tuple[int, int | None]], now_ns: int) -> None:
@@ -59,7 +64,8 @@ class LayerControl:
     def remb(self, bitrate_bps: int, ssrcs: list[int], now_ns: int) -> None:
         """See `DownlinkObserver`."""
         video_bytes = sum(consumer.octets for consumer in self._selectors)
-        self.estimate.remb(bitrate_bps, now_ns, ssrcs, video_bytes)
+        audio_bytes = sum(consumer.octets for consumer in self._audio)
+        self.estimate.remb(bitrate_bps, now_ns, ssrcs, video_bytes + audio_bytes, video_bytes)
 
     def loss(self, fraction: float, rtt_ms: float | None, now_ns: int) -> None:
         """See `DownlinkObserver`."""

@@ -229,6 +229,7 @@ class SubscribeTransport:
         consumer = self.consumers.pop(mid)
         self._plane.remove_consumer(consumer)
         self.layers.remove(consumer)
+        self._downlink.transport_wide = self.layers.has_choice
         self._numbers[mid] = consumer.numbers()
 
     def _attach(self, mid: str, section: Section) -> None:
@@ -247,6 +248,7 @@ class SubscribeTransport:
         self.consumers[mid] = consumer
         self._plane.add_consumer(consumer)
         self.layers.add(consumer, time.monotonic_ns())
+        self._downlink.transport_wide = self.layers.has_choice
 
     def _forget_ssrcs(self, numbers: Numbers) -> None:
         """The m-line has new SSRCs: the old ones are never used again, so SRTP need not remember them."""

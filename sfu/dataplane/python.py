@@ -26,13 +26,13 @@ from sfu.tap import Sound
 # RTP header with RFC 8285 one-byte extensions, ids as `sfu.negotiation.offer` offers them. Neighbouring fields that are the same
 # for all consumers of a packet are one number, since every field of a struct costs time in the packet loop:
 # first two bytes, sequence number, timestamp, SSRC, (profile, words, abs-send-time: id 2, 3 bytes), then
-# transport-cc (id 3, 2 bytes) and for audio audio-level (id 1, 1 byte), padded.
+# transport-cc (id 3, 2 bytes; or as much padding) and for audio audio-level (id 1, 1 byte), padded.
 _AUDIO = struct.Struct("!HHIIQQ")
 _VIDEO = struct.Struct("!HHIIQI")
 _FIRST_BYTE = 0x90 << 8  # version 2, extension present
 _AUDIO_EXTENSIONS = 0xBEDE_0003 << 32 | 0x22 << 24
 _VIDEO_EXTENSIONS = 0xBEDE_0002 << 32 | 0x22 << 24
-_TRANSPORT_CC = 0x31
+_TRANSPORT_CC = 0x31_0000
 _AUDIO_LEVEL = 0x10
 
 _KEYFRAME_TESTS = {"h264": h264.is_keyframe, "vp9": vp9.is_keyframe, "av1": av1.is_keyframe}
@@ -178,7 +178,7 @@ class PythonPlane:
         ext, timestamp, numbering = packet.seq_ext, packet.timestamp, source.numbering
         first = _FIRST_BYTE | packet.marker | PAYLOAD_TYPES["opus"][0]
         extensions = _AUDIO_EXTENSIONS | abs_send_time(time.time())
-        level_element = _TRANSPORT_CC << 56 | _AUDIO_LEVEL << 32 | level << 24
+        level_element = _AUDIO_LEVEL << 32 | level << 24
         size = _AUDIO.size + len(payload)
         view, pack_into = self._view, _AUDIO.pack_into
         body = view[_AUDIO.size : size]
@@ -192,8 +192,8 @@ class PythonPlane:
             downlink = consumer.downlink
             seq = (ext + consumer.seq_offset) & 0xFFFF
             out_timestamp = (timestamp + consumer.timestamp_offset) & 0xFFFFFFFF
-            downlink.twcc_seq = number = (downlink.twcc_seq + 1) & 0xFFFF
-            pack_into(view, 0, first, seq, out_timestamp, consumer.ssrc, extensions, level_element | number << 40)
+            element = _TRANSPORT_CC | downlink.next_number() if downlink.transport_wide else 0
+            pack_into(view, 0, first, seq, out_timestamp, consumer.ssrc, extensions, level_element | element << 40)
             body[:] = payload
             if self._protect_and_send(downlink, size, now_ns):
                 sent += 1
@@ -241,9 +241,9 @@ class PythonPlane:
         seq = (ext + consumer.seq_offset) & 0xFFFF
         timestamp = (timestamp + consumer.timestamp_offset) & 0xFFFFFFFF
         downlink = consumer.downlink
-        downlink.twcc_seq = number = (downlink.twcc_seq + 1) & 0xFFFF
+        element = _TRANSPORT_CC | downlink.next_number() if downlink.transport_wide else 0
         view = self._view
-        _VIDEO.pack_into(view, 0, first, seq, timestamp, consumer.ssrc, extensions, _TRANSPORT_CC << 24 | number << 8)
+        _VIDEO.pack_into(view, 0, first, seq, timestamp, consumer.ssrc, extensions, element << 8)
         size = _VIDEO.size + len(payload)
         view[_VIDEO.size : size] = payload
         picture_id = tl0 = 0
@@ -280,7 +280,8 @@ class PythonPlane:
         except OSError:
             self.counters.drops[DropReason.SEND_FAILED] += 1
             return False
-        downlink.observer.sent(downlink.twcc_seq, now_ns, size)
+        if downlink.transport_wide:
+            downlink.observer.sent(downlink.twcc_seq, now_ns, size)
         return True
 
     def _retransmit(self, consumer: Consumer, seq: int, now_ns: int) -> None:
@@ -296,12 +297,11 @@ class PythonPlane:
             self.counters.drops[DropReason.RTX_CAPPED] += 1
             return
         consumer.rtx_seq = (consumer.rtx_seq + 1) & 0xFFFF
-        downlink.twcc_seq = number = (downlink.twcc_seq + 1) & 0xFFFF
+        element = _TRANSPORT_CC | downlink.next_number() if downlink.transport_wide else 0
         view = self._view
         first = _FIRST_BYTE | packet.marker | (PAYLOAD_TYPES[consumer.producer.codec][1] or 0)
         extensions = _VIDEO_EXTENSIONS | abs_send_time(time.time())
-        transport_cc = _TRANSPORT_CC << 24 | number << 8
-        _VIDEO.pack_into(view, 0, first, consumer.rtx_seq, timestamp, consumer.rtx_ssrc, extensions, transport_cc)
+        _VIDEO.pack_into(view, 0, first, consumer.rtx_seq, timestamp, consumer.rtx_ssrc, extensions, element << 8)
         view[_VIDEO.size : _VIDEO.size + 2] = seq.to_bytes(2, "big")
         view[_VIDEO.size + 2 : size] = packet.payload
         if packet.vp8 is not None:

@@ -130,7 +130,9 @@ class Rig:
     def consumer(self, producer: Producer, ssrc: int = 0x1234) -> tuple[Consumer, RigPeer, Observer]:
         peer, observer = RigPeer(), Observer()
         self._peers.append(peer)
-        consumer = Consumer(producer, Downlink(cast(Peer, peer), observer), ssrc, ssrc + 1)
+        downlink = Downlink(cast(Peer, peer), observer)
+        downlink.transport_wide = True
+        consumer = Consumer(producer, downlink, ssrc, ssrc + 1)
         self.plane.add_consumer(consumer)
         return consumer, peer, observer
 

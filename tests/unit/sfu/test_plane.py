@@ -346,3 +346,17 @@ def test_nothing_that_comes_in_raises_or_disturbs_others(rig: Rig, packets: list
     rig.plane.tick(10**18)
     rig.plane.send_transport_feedback()
     rig.plane.send_reports(10**18)
+
+
+def test_transport_wide_numbers_are_only_where_they_are_wanted(rig: Rig) -> None:
+    producer = rig.producer("audio")
+    plain, plain_peer, plain_observer = rig.consumer(producer, 100)
+    plain.downlink.transport_wide = False
+    _, wide_peer, wide_observer = rig.consumer(producer, 200)
+    for index in range(3):
+        rig.publish(rtp("audio", 1000 + index, 960 * index, b"\x78opus"))
+    heads = [head for head, _ in plain_peer.received()]
+    assert [3 in head.extensions for head in heads] == [False] * 3
+    assert [head.extensions[1] for head in heads] == [bytes([20])] * 3, "the audio level behind the padding"
+    assert [int.from_bytes(head.extensions[3], "big") for head, _ in wide_peer.received()] == [1, 2, 3]
+    assert (plain_observer.sent_packets, wide_observer.sent_packets) == (0, 3)

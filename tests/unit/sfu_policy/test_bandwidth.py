@@ -154,67 +154,51 @@ def test_growth_stops_at_what_one_more_step_needs() -> None:
     assert estimate.estimate_bps(end_ns) == 4_000_000, "and does not fall for want of demand"
 
 
-def send(estimate: DownlinkEstimate, since_ns: int, rate_bps: int) -> int:
-    """One second of packets without transport-wide feedback."""
-    for count in range(50):
-        estimate.sent(count, since_ns + count * 20 * MS, rate_bps // 400)
-    return since_ns + S
+class Rembs:
+    """A subscriber of video that answers with REMB alone."""
+
+    def __init__(self) -> None:
+        self.estimate = DownlinkEstimate()
+        self.now_ns = 0
+        self._sent_bytes = 0
+
+    def second(self, sent_bps: int, *rembs_bps: int) -> int | None:
+        """One second at this rate, then an estimate for each SSRC. The server's estimate after it."""
+        self.now_ns += S
+        self._sent_bytes += sent_bps // 8
+        for ssrc, remb_bps in enumerate(rembs_bps):
+            self.estimate.remb(remb_bps, self.now_ns, [ssrc], self._sent_bytes, self._sent_bytes)
+        return self.estimate.estimate_bps(self.now_ns)
 
 
 def test_remb_above_the_rate_sent_means_no_trouble_and_below_it_a_full_link() -> None:
-    estimate = DownlinkEstimate()
-    now_ns = 0
-    for _ in range(5):
-        now_ns = send(estimate, now_ns, 1_000_000)
-        estimate.remb(1_500_000, now_ns)
-    assert estimate.estimate_bps(now_ns) == START_BPS
-    now_ns = send(estimate, now_ns, 1_000_000)
-    estimate.remb(500_000, now_ns)
-    assert estimate.estimate_bps(now_ns) == START_BPS, "a key frame may have done that"
-    now_ns = send(estimate, now_ns, 1_000_000)
-    estimate.remb(500_000, now_ns)
-    assert estimate.estimate_bps(now_ns) == 450_000
-    for _ in range(3):
-        now_ns = send(estimate, now_ns, 300_000)
-        estimate.remb(450_000, now_ns)
-    assert estimate.estimate_bps(now_ns) == 500_000, "what filled the link is believed for 5 s"
-    for _ in range(5):
-        now_ns = send(estimate, now_ns, 300_000)
-        estimate.remb(450_000, now_ns)
-    assert estimate.estimate_bps(now_ns) == 550_000
-    assert estimate.estimate_bps(now_ns + 4 * S) is None
+    link = Rembs()
+    assert [link.second(1_000_000, 1_500_000) for _ in range(5)] == [START_BPS] * 5
+    assert link.second(1_000_000, 500_000) == START_BPS, "a key frame may have done that"
+    assert link.second(1_000_000, 500_000) == 450_000
+    assert [link.second(300_000, 450_000) for _ in range(3)][-1] == 500_000, "what filled the link is believed for 5 s"
+    assert [link.second(300_000, 450_000) for _ in range(5)][-1] == 550_000
+    assert link.estimate.estimate_bps(link.now_ns + 4 * S) is None
 
 
 def test_rembs_about_single_streams_are_added_up() -> None:
-    estimate = DownlinkEstimate()
-    now_ns = 0
-    for _ in range(6):
-        now_ns = send(estimate, now_ns, 1_000_000)
-        estimate.remb(700_000, now_ns, [1])
-        estimate.remb(700_000, now_ns, [2])
-    assert estimate.estimate_bps(now_ns) == START_BPS
-    for _ in range(6):
-        now_ns = send(estimate, now_ns, 1_000_000)
-        estimate.remb(700_000, now_ns, [1])
-    assert estimate.estimate_bps(now_ns) == 630_000, "the other one is too old"
+    link = Rembs()
+    assert [link.second(1_000_000, 700_000, 700_000) for _ in range(6)] == [START_BPS] * 6
+    assert [link.second(1_000_000, 700_000) for _ in range(6)][-1] == 630_000, "the other one is too old"
 
 
 def test_rembs_for_ever_new_ssrcs_do_not_pile_up() -> None:
-    estimate = DownlinkEstimate()
-    now_ns = 0
+    link = Rembs()
     for ssrc in range(1000):
-        estimate.remb(1, now_ns, [ssrc])
-    for _ in range(3):
-        now_ns = send(estimate, now_ns, 1_000_000)
-        estimate.remb(1, now_ns, [1])
-    assert estimate.estimate_bps(now_ns) == 50_000
+        link.estimate.remb(1, 0, [ssrc], 0, 0)
+    assert [link.second(1_000_000, 1) for _ in range(3)][-1] == 50_000
 
 
 def test_remb_does_not_count_beside_transport_wide_feedback() -> None:
     estimate = DownlinkEstimate()
     end_ns = feed(estimate, range(100))
-    estimate.remb(1000, end_ns)
-    estimate.remb(1000, end_ns + S)
+    estimate.remb(1000, end_ns, [1], 0, 0)
+    estimate.remb(1000, end_ns + S, [1], 1_000_000, 1_000_000)
     assert estimate.estimate_bps(end_ns) == START_BPS
 
 
@@ -290,7 +274,7 @@ def test_whatever_a_subscriber_reports_the_estimate_stays_within_bounds(
         if what == "sent":
             estimate.sent(first, now_ns, second)
         elif what == "remb":
-            estimate.remb(first, now_ns, second)
+            estimate.remb(first, now_ns, second, 1000 * len(second), 500)
         elif what == "loss":
             estimate.reported_loss(first, now_ns)
         else:
@@ -304,12 +288,15 @@ def test_whatever_a_subscriber_reports_the_estimate_stays_within_bounds(
 
 def test_sound_is_no_part_of_what_an_estimate_of_video_may_not_reach() -> None:
     estimate = DownlinkEstimate()
-    now_ns, video_bytes = 0, 0
-    for _ in range(30):
-        now_ns += 1_000_000_000
-        video_bytes += 5_000
-        estimate.sent(0, now_ns, 5_000 + 25_000)  # 40 kb/s of video, 200 kb/s of sound
-        estimate.remb(60_000, now_ns, (1,), video_bytes)
-    bps = estimate.estimate_bps(now_ns)
+    for second in range(30):  # 40 kb/s of video, 200 kb/s of sound
+        estimate.remb(60_000, second * S, (1,), second * (5_000 + 25_000), second * 5_000)
+    bps = estimate.estimate_bps(29 * S)
     assert bps is not None
     assert bps >= START_BPS
+
+
+def test_consumers_that_go_take_their_counts_with_them_and_trouble_nobody() -> None:
+    estimate = DownlinkEstimate()
+    for second, sent_bytes in enumerate((1_000_000, 1_200_000, 200_000, 400_000)):
+        estimate.remb(2_400_000, second * S, (1,), sent_bytes, sent_bytes)
+    assert estimate.estimate_bps(3 * S) == START_BPS
