@@ -5,6 +5,7 @@ anew. The cepstral mean (the colour of a voice and its microphone) is the caller
 returns with the answer.
 """
 
+import contextlib
 import re
 import sys
 from typing import Any, BinaryIO
@@ -89,4 +90,5 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    with contextlib.suppress(BrokenPipeError):  # the engine died while we decoded
+        serve(sys.stdin.buffer, sys.stdout.buffer)
