@@ -1,9 +1,10 @@
 """What a subscriber's downlink carries, and how its consumers share it. Pure; time is an argument.
 
 The estimate rests on one of two kinds of feedback, whichever the subscriber sends: transport-wide arrival times (where there are
-layers to choose from, and the client can), or else REMB and the loss of receiver reports. It follows GCC (draft-ietf-rmcat-gcc-02), simplified: a queue that stands, or loss,
-means that the link is full, and then what arrives *is* its capacity. Without such signs the estimate grows. A subscriber that gets
-a low layer proves little, so growth may reach a little beyond the next layer's need: that layer, given for a moment, is the probe.
+layers to choose from, and the client can), or else REMB and the loss of receiver reports. It follows GCC (draft-ietf-rmcat-gcc-02),
+simplified: a queue that stands, or loss, means that the link is full, and then what arrives *is* its capacity. Without such signs
+the estimate grows. A subscriber that gets a low layer proves little, so growth may reach a little beyond the next layer's need:
+that layer, given for a moment, is the probe.
 """
 
 from collections import deque

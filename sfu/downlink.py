@@ -32,7 +32,7 @@ class Downlink:
     everything again cannot multiply the server's traffic.
     """
 
-    __slots__ = ("_rtx_budget_bytes", "observer", "peer", "sent_bytes", "transport_wide", "twcc_seq")
+    __slots__ = ("_rtx_budget_bytes", "_sent_bytes", "observer", "peer", "transport_wide", "twcc_seq")
 
     def __init__(self, peer: Peer, observer: DownlinkObserver) -> None:
         self.peer = peer
@@ -41,8 +41,8 @@ class Downlink:
         """Whether packets carry transport-wide numbers, and the subscriber so reports on every one. That is the best there is to
         choose layers by, and it costs a third of what forwarding costs; without it subscribers estimate by themselves (REMB)."""
         self.twcc_seq = 0
-        self.sent_bytes = 0
-        """Media sent since the last `refill`."""
+        self._sent_bytes = 0
+        """Media sent until the last `refill`."""
         self._rtx_budget_bytes = float(RTX_BURST_BYTES)
 
     def next_number(self) -> int:
@@ -57,8 +57,8 @@ class Downlink:
         self._rtx_budget_bytes -= size_bytes
         return True
 
-    def refill(self) -> None:
-        """Once a second: earn retransmissions for what was sent."""
-        earned = max(RTX_FLOOR_BYTES, self.sent_bytes * RTX_SHARE)
+    def refill(self, sent_bytes: int) -> None:
+        """Once a second: earn retransmissions for what was sent as media. `sent_bytes`: by all consumers of now, ever."""
+        earned = max(RTX_FLOOR_BYTES, (sent_bytes - self._sent_bytes) * RTX_SHARE)
         self._rtx_budget_bytes = min(RTX_BURST_BYTES, self._rtx_budget_bytes + earned)
-        self.sent_bytes = 0
+        self._sent_bytes = sent_bytes

@@ -1,4 +1,4 @@
-"""Which layer each video consumer of one subscriber gets: tiles, the estimate of its downlink, losses; decided every 100 ms."""
+"""Which layer each video consumer of one subscriber gets: tiles, the estimate of its downlink, losses; decided every 250 ms."""
 
 from typing import Literal
 
@@ -32,9 +32,10 @@ class LayerControl:
 
     # --- what the subscriber shows
 
-    def show(self, tiles: dict[str, tuple[int, int]]) -> None:
+    def show(self, tiles: dict[str, tuple[int, int]], now_ns: int) -> None:
         """Tile sizes in pixels by track; (0, 0) is hidden."""
         self._tiles = tiles
+        self.tick(now_ns)
 
     def add(self, consumer: Consumer, now_ns: int) -> None:
         """A new consumer; a video one gets its first target at once."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from sfu.fanout import RING_PACKETS, Fanout
 from sfu.negotiation.sections import PublishedMedia
 from sfu.rtp.nack import NackTracker
 from sfu.rtp.reception import Reception
@@ -85,10 +87,10 @@ class Source:
     __slots__ = (
         "_restarts",
         "clock_hz",
+        "fanout",
         "height",
         "last_arrival_ns",
         "nacks",
-        "numbering",
         "producer",
         "rate",
         "rate_guard",
@@ -105,8 +107,8 @@ class Source:
         self.clock_hz = producer.media.clock_hz
         self.reception = Reception(ssrc, self.clock_hz)
         self.nacks = NackTracker() if producer.kind == "video" else None
-        self.numbering = 0
-        """Counts how often the numbers of this source became unrelated to those before: consumers then rebase."""
+        self.fanout = Fanout(RING_PACKETS if producer.kind == "video" else 0)
+        """Who is fed from it."""
         self._restarts = 0
         self.rate = RateMeter()
         self.rate_guard = RateGuard.audio() if producer.kind == "audio" else RateGuard.video()
@@ -122,11 +124,15 @@ class Source:
 
     def renumber(self) -> None:
         """What comes now is not the continuation of what came before: nothing between them is missing."""
-        self.numbering += 1
+        self.release()
         if self.nacks is not None:
             self.nacks = NackTracker()
         if self.producer.path is not None:
             self.producer.path.renumber()
+
+    def release(self) -> None:
+        """Whoever is fed from it has to begin anew, from whatever source."""
+        self.producer.await_feed(self.fanout.release())
 
     def live(self, now_ns: int) -> bool:
         """Whether packets came within the last second."""
@@ -147,7 +153,9 @@ class Producer:
         self.rids = media.rids or ("",)
         self.sources: dict[str, Source] = {}
         self.consumers: tuple[Consumer, ...] = ()
-        """Replaced, never changed, so that the packet loop can run over it undisturbed."""
+        """Replaced, never changed, so that whoever runs over it is undisturbed."""
+        self.waiting: tuple[Consumer, ...] = ()
+        """Of these, who waits for a packet to begin with: of video, for a key frame of the target."""
         self.muted = False
         self.path: TrackPath | None = None
         self.level_extension = media.extension_ids.get("audio-level", 0)
@@ -165,9 +173,21 @@ class Producer:
         return [s for rid in self.rids if (s := self.sources.get(rid)) is not None and s.live(now_ns)]
 
     def add_consumer(self, consumer: Consumer) -> None:
-        """From the next packet on, also to `consumer`."""
+        """From the next packet on, also to `consumer`; of video, once it has a target."""
         self.consumers = (*self.consumers, consumer)
+        if consumer.kind == "audio":
+            self.await_feed([consumer])
 
     def remove_consumer(self, consumer: Consumer) -> None:
         """No longer to `consumer`; idempotent."""
         self.consumers = tuple(c for c in self.consumers if c is not consumer)
+        self.stop_waiting([consumer])
+        consumer.leave()
+
+    def await_feed(self, consumers: Iterable[Consumer]) -> None:
+        """Let them begin with the next packet that they can begin with; idempotent."""
+        self.waiting = (*self.waiting, *(c for c in consumers if c not in self.waiting))
+
+    def stop_waiting(self, consumers: Sequence[Consumer]) -> None:
+        """They have begun, or shall not; idempotent."""
+        self.waiting = tuple(c for c in self.waiting if c not in consumers)

@@ -177,7 +177,7 @@ class Router:
         self._notify("speakers", Speakers(room_id=self.room_id, speakers=speakers))
 
     def tick_layers(self, now_ns: int) -> None:
-        """Every 100 ms: choose layers."""
+        """Every 250 ms: choose layers."""
         for participant in self.participants.values():
             if participant.subscribe is not None:
                 participant.subscribe.layers.tick(now_ns)

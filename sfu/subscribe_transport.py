@@ -95,7 +95,7 @@ class SubscribeTransport:
     def want(self, tracks: list[WantedTrack]) -> None:
         """Replace the desired state."""
         self._wanted = tracks
-        self.layers.show({t.track_id: (t.width, t.height) for t in tracks})
+        self.layers.show({t.track_id: (t.width, t.height) for t in tracks}, time.monotonic_ns())
         self._nudge.set()
 
     def room_changed(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.load import sdp
@@ -15,6 +16,8 @@ from benchmarks.load.srtp import SrtpProfile
 
 FEEDBACK_S = 0.05
 """Between a sink's transport-wide feedbacks: what Chromium does above 220 kb/s."""
+ESTIMATE_S = 0.2
+"""Between a sink's REMBs, which it sends instead of transport-wide feedback: again what Chromium does."""
 REPORT_S = 1.0
 JOINS_AT_ONCE = 4
 MEDIA_TIMEOUT_S = 20.0
@@ -102,7 +105,11 @@ class Session:
         for sink in self.sinks:
             sink.reset()
         self._publisher.play()
-        self._feedback = [asyncio.create_task(self._send_feedback()), asyncio.create_task(self._send_reports())]
+        self._feedback = [
+            asyncio.create_task(self._in_turn(FEEDBACK_S, Sink.send_transport_feedback)),
+            asyncio.create_task(self._in_turn(ESTIMATE_S, Sink.send_estimate)),
+            asyncio.create_task(self._in_turn(REPORT_S, Sink.send_reports)),
+        ]
         deadline = time.monotonic() + MEDIA_TIMEOUT_S
         while waiting := sum(not sink.flowing for sink in self.sinks):
             if time.monotonic() > deadline:
@@ -138,18 +145,12 @@ class Session:
             waited_ms=(after.waited_ns - before.waited_ns) / 1e6,
         )
 
-    async def _send_feedback(self) -> None:
-        """One sink after the other, spread over the interval: real clients do not speak in chorus."""
+    async def _in_turn(self, period_s: float, send: Callable[[Sink], None]) -> None:
+        """One sink after the other, spread over the period: real clients do not speak in chorus."""
         while True:
             for sink in self.sinks:
-                sink.send_transport_feedback()
-                await asyncio.sleep(FEEDBACK_S / len(self.sinks))
-
-    async def _send_reports(self) -> None:
-        while True:
-            for sink in self.sinks:
-                sink.send_reports()
-                await asyncio.sleep(REPORT_S / len(self.sinks))
+                send(sink)
+                await asyncio.sleep(period_s / len(self.sinks))
 
     async def close(self) -> None:
         """Disconnect and stop the server; idempotent."""

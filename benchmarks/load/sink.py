@@ -5,12 +5,13 @@ import time
 from benchmarks.load import sdp
 from benchmarks.load.link import Link
 from benchmarks.load.publisher import STAMP, STAMP_MAGIC
-from sfu.rtp import header, nack, rtcp
+from sfu.rtp import header, nack, remb, rtcp
 from sfu.rtp.reception import Reception
 from sfu.rtp.twcc import TwccRecorder
 
 SSRC = 2
 """The sink's own, in its feedback."""
+ESTIMATE_BPS = 1_500_000
 NACK_BEHIND = 8
 """How far behind the newest packet the one is that a sink asks for again."""
 
@@ -26,6 +27,8 @@ class Sink:
         """Packets that did not authenticate; only counted with `decrypts`."""
         self.decrypts = False
         """Whether to authenticate every packet and note the latency of stamped ones."""
+        self.transport_wide = False
+        """Whether the server numbers packets transport-wide."""
         self.latencies_ns: list[int] = []
         self.link: Link | None = None
         self._remote: sdp.Remote | None = None
@@ -108,7 +111,15 @@ class Sink:
         """Transport-wide feedback about what came since the last, if the server asked for it by the header extension."""
         assert self.link is not None
         if feedback := self._arrivals.build(SSRC, next(iter(self._streams), 0)):
+            self.transport_wide = True
             self.link.send_rtcp(feedback)
+
+    def send_estimate(self) -> None:
+        """A REMB for the video, unless there is transport-wide feedback."""
+        assert self.link is not None
+        videos = [ssrc for ssrc, stream in self._streams.items() if stream.clock_hz == 90_000]
+        if videos and not self.transport_wide:
+            self.link.send_rtcp(remb.build(SSRC, ESTIMATE_BPS, videos))
 
     def send_reports(self) -> None:
         """A receiver report about every stream, and a NACK for one video packet as if it had been lost."""

@@ -177,12 +177,12 @@ def _sender_report(consumer: Consumer, now_ns: int) -> bytes | None:
     The publisher's own report ties its RTP time to its wall clock, and all its tracks share that clock, so adding the time
     since the report came keeps sound and picture in sync. None until the publisher has sent one.
     """
-    source = consumer.current
-    if source is None or source.reception.sender_clock is None:
+    source, feed = consumer.current, consumer.feed
+    if source is None or feed is None or source.reception.sender_clock is None:
         return None
     clock = source.reception.sender_clock
     since_ns = now_ns - clock.arrival_ns
-    timestamp = clock.timestamp + since_ns * source.clock_hz // 1_000_000_000 + consumer.timestamp_offset
+    timestamp = clock.timestamp + since_ns * source.clock_hz // 1_000_000_000 + feed.timestamp_offset
     ntp = (clock.ntp + (since_ns << 32) // 1_000_000_000) & (2**64 - 1)
     consumer.report_ntp = ntp >> 16 & 0xFFFFFFFF
     consumer.report_sent_ns = now_ns

@@ -5,15 +5,19 @@ Nothing awaits, nothing is logged, nothing is parsed twice, and every exit that 
 Measured by `python -m benchmarks.forward`.
 """
 
+import socket
 import struct
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from sfu.consumer import RING_PACKETS, Consumer, VideoPacket
+from sfu.consumer import Consumer
 from sfu.dataplane.base import PlaneCounters, PlaneEvents
 from sfu.dataplane.feedback import Feedback
 from sfu.dataplane.routing import Inbound
 from sfu.downlink import Downlink
 from sfu.errors import DropReason
+from sfu.fanout import ROW, VideoPacket
 from sfu.negotiation.offer import PAYLOAD_TYPES
 from sfu.net.peer import Peer
 from sfu.net.srtp import PROTECT, PacketBuffer
@@ -35,15 +39,29 @@ _VIDEO_EXTENSIONS = 0xBEDE_0002 << 32 | 0x22 << 24
 _TRANSPORT_CC = 0x31_0000
 _AUDIO_LEVEL = 0x10
 
+
+class _Head(NamedTuple):
+    """What the headers of one packet have in common for all consumers."""
+
+    form: struct.Struct
+    first: int
+    extensions: int
+    tail: int
+    """The last field, without a transport-wide number."""
+    number_at: int
+    """How far to the left the transport-cc element belongs in it."""
+
+
 _KEYFRAME_TESTS = {"h264": h264.is_keyframe, "vp9": vp9.is_keyframe, "av1": av1.is_keyframe}
 
 
 class PythonPlane:
     """Implements `DataPlane`."""
 
-    def __init__(self, send_buffer: PacketBuffer, events: PlaneEvents) -> None:
+    def __init__(self, sock: socket.socket, send_buffer: PacketBuffer, events: PlaneEvents) -> None:
         self.counters = PlaneCounters()
         self._events = events
+        self._sendto = sock.sendto
         self._view = send_buffer.view
         self._cdata = send_buffer.cdata
         self._length = send_buffer.length
@@ -95,9 +113,15 @@ class PythonPlane:
         if target is consumer.target:
             return
         consumer.target = target
+        producer = consumer.producer
         if target is None:
+            producer.stop_waiting([consumer])
+            consumer.leave()
             consumer.current = None
-        elif consumer.current is not target:
+        elif consumer.feed is not None and consumer.current is target:
+            producer.stop_waiting([consumer])
+        else:
+            producer.await_feed([consumer])
             self._feedback.want_keyframe(target, now_ns)
 
     # --- packets in
@@ -153,7 +177,10 @@ class PythonPlane:
         if not _within_rate(source, payload, now_ns):
             drops[DropReason.RATE] += 1
         elif producer.kind == "video":
-            self._video(source, reception.extended, head, payload, now_ns)
+            descriptor = vp8.parse(payload) if producer.codec == "vp8" else None
+            keyframe = descriptor.keyframe if descriptor is not None else _KEYFRAME_TESTS[producer.codec](payload)
+            video = VideoPacket(reception.extended, head.marker, head.timestamp, payload, descriptor)
+            self._video(source, video, keyframe, now_ns)
         else:
             level_byte = head.extensions.get(producer.level_extension)
             level = level_byte[0] & 0x7F if level_byte else 127
@@ -175,140 +202,135 @@ class PythonPlane:
     ) -> None:
         """See `DataPlane`."""
         producer = source.producer
-        ext, timestamp, numbering = packet.seq_ext, packet.timestamp, source.numbering
-        first = _FIRST_BYTE | packet.marker | PAYLOAD_TYPES["opus"][0]
-        extensions = _AUDIO_EXTENSIONS | abs_send_time(time.time())
-        level_element = _AUDIO_LEVEL << 32 | level << 24
-        size = _AUDIO.size + len(payload)
-        view, pack_into = self._view, _AUDIO.pack_into
-        body = view[_AUDIO.size : size]
-        sent = 0
-        for consumer in producer.consumers:
-            if consumer.current is not source or consumer.numbering != numbering:
-                consumer.rebase(source, ext, timestamp, now_ns, None)
-            elif ext < consumer.first_ext:
-                self.counters.drops[DropReason.BEFORE_SWITCH] += 1
-                continue
-            downlink = consumer.downlink
-            seq = (ext + consumer.seq_offset) & 0xFFFF
-            out_timestamp = (timestamp + consumer.timestamp_offset) & 0xFFFFFFFF
-            element = _TRANSPORT_CC | downlink.next_number() if downlink.transport_wide else 0
-            pack_into(view, 0, first, seq, out_timestamp, consumer.ssrc, extensions, level_element | element << 40)
-            body[:] = payload
-            if self._protect_and_send(downlink, size, now_ns):
-                sent += 1
-                consumer.sent(seq, out_timestamp, size, now_ns)
-        self._count(sent, size)
+        if producer.waiting:
+            _begin(source, producer.waiting, packet.seq_ext, packet.timestamp, now_ns, None)
+        head = _Head(
+            _AUDIO,
+            _FIRST_BYTE | packet.marker | PAYLOAD_TYPES["opus"][0],
+            _AUDIO_EXTENSIONS | abs_send_time(time.time()),
+            _AUDIO_LEVEL << 32 | level << 24,
+            40,
+        )
+        self._fan_out(source, head, packet.seq_ext, packet.timestamp, payload, None, now_ns)
         self._events.audio_level(producer, level, now_ns)
         if sound is Sound.PROCESSED:
             self._events.audio_heard(producer, packet, payload, level, sound)
 
-    def _video(self, source: Source, ext: int, head: header.RtpHeader, payload: bytes, now_ns: int) -> None:
+    def _video(self, source: Source, packet: VideoPacket, keyframe: bool, now_ns: int) -> None:
         producer = source.producer
+        ext, descriptor = packet.seq_ext, packet.vp8
         if source.nacks is not None:
             source.nacks.note(ext, now_ns)
-        descriptor = vp8.parse(payload) if producer.codec == "vp8" else None
-        keyframe = descriptor.keyframe if descriptor is not None else _KEYFRAME_TESTS[producer.codec](payload)
         if keyframe:
             self._feedback.keyframe_arrived(source)
             if descriptor is not None:
                 source.width, source.height = descriptor.width, descriptor.height
-        packet = VideoPacket(head.marker, head.timestamp, payload, descriptor)
-        first = _FIRST_BYTE | head.marker | PAYLOAD_TYPES[producer.codec][0]
-        extensions = _VIDEO_EXTENSIONS | abs_send_time(time.time())
-        numbering = source.numbering
+        if producer.waiting and (waiting := [c for c in producer.waiting if c.target is source]):
+            if keyframe:
+                _begin(source, waiting, ext, packet.timestamp, now_ns, descriptor)
+            else:
+                self.counters.drops[DropReason.NO_KEYFRAME] += len(waiting)
+                self._feedback.keyframe_missed(source, now_ns)
+        if source.fanout.consumers:
+            source.fanout.keep(packet)
+            payload_type = PAYLOAD_TYPES[producer.codec][0]
+            self._fan_out(
+                source, _video_head(packet, payload_type), ext, packet.timestamp, packet.payload, descriptor, now_ns
+            )
+
+    def _fan_out(
+        self,
+        source: Source,
+        head: _Head,
+        ext: int,
+        timestamp: int,
+        payload: bytes,
+        descriptor: vp8.Vp8Descriptor | None,
+        now_ns: int,
+    ) -> None:
+        """To everybody who is fed from `source`. The innermost loop: it keeps to local names and to what a row says."""
+        fanout, drops = source.fanout, self.counters.drops
+        rows, downlinks = fanout.rows, fanout.downlinks
+        if ext < fanout.first_ext:
+            rows, downlinks = fanout.who_takes(ext)
+            drops[DropReason.BEFORE_SWITCH] += len(fanout.downlinks) - len(downlinks)
+        form, first, extensions, tail, number_at = head
+        start = form.size
+        size = start + len(payload)
+        view, cdata, length = self._view, self._cdata, self._length
+        pack_into, sendto = form.pack_into, self._sendto
+        body = view[start:size]
         sent = 0
-        for consumer in producer.consumers:
-            if consumer.current is not source or consumer.numbering != numbering:
-                if source is not consumer.target:
-                    continue
-                if not keyframe:
-                    self.counters.drops[DropReason.NO_KEYFRAME] += 1
-                    self._feedback.keyframe_missed(source, now_ns)
-                    continue
-                consumer.rebase(source, ext, head.timestamp, now_ns, descriptor)
-            elif ext < consumer.first_ext:
-                # from before the switch: its number belongs to the old layer
-                self.counters.drops[DropReason.BEFORE_SWITCH] += 1
+        for (ssrc, timestamp_offset, seq_offset, picture_id_offset, tl0_offset), downlink in zip(
+            ROW.iter_unpack(rows), downlinks, strict=True
+        ):
+            route = downlink.peer.route
+            if route is None:
+                drops[DropReason.NOT_READY] += 1
                 continue
-            sent += self._send_video(consumer, ext, packet, first, extensions, now_ns)
-        self._count(sent, _VIDEO.size + len(payload))
-
-    def _send_video(
-        self, consumer: Consumer, ext: int, packet: VideoPacket, first: int, extensions: int, now_ns: int
-    ) -> bool:
-        _, timestamp, payload, descriptor = packet
-        seq = (ext + consumer.seq_offset) & 0xFFFF
-        timestamp = (timestamp + consumer.timestamp_offset) & 0xFFFFFFFF
-        downlink = consumer.downlink
-        element = _TRANSPORT_CC | downlink.next_number() if downlink.transport_wide else 0
-        view = self._view
-        _VIDEO.pack_into(view, 0, first, seq, timestamp, consumer.ssrc, extensions, element << 8)
-        size = _VIDEO.size + len(payload)
-        view[_VIDEO.size : size] = payload
-        picture_id = tl0 = 0
-        if descriptor is not None:
-            picture_id = (descriptor.picture_id + consumer.picture_id_offset) & 0x7FFF
-            tl0 = (descriptor.tl0 + consumer.tl0_offset) & 0xFF
-            vp8.rewrite(view, _VIDEO.size, descriptor, picture_id, tl0)
-        if not self._protect_and_send(downlink, size, now_ns):
-            return False
-        consumer.ring[seq & (RING_PACKETS - 1)] = (seq, timestamp, picture_id, tl0, packet)
-        if consumer.sent(seq, timestamp, size, now_ns):
-            consumer.picture_id = picture_id
-            consumer.tl0 = tl0
-        return True
-
-    def _count(self, sent: int, size: int) -> None:
+            element = _TRANSPORT_CC | downlink.next_number() if downlink.transport_wide else 0
+            seq, stamp = (ext + seq_offset) & 0xFFFF, (timestamp + timestamp_offset) & 0xFFFFFFFF
+            pack_into(view, 0, first, seq, stamp, ssrc, extensions, tail | element << number_at)
+            body[:] = payload
+            if descriptor is not None:
+                picture_id, tl0 = descriptor.picture_id + picture_id_offset, descriptor.tl0 + tl0_offset
+                vp8.rewrite(view, start, descriptor, picture_id, tl0)
+            length[0] = size
+            if PROTECT(route[0], cdata, length):
+                drops[DropReason.PROTECT_REFUSED] += 1
+                continue
+            try:
+                sendto(view[: length[0]], route[1])
+            except OSError:
+                drops[DropReason.SEND_FAILED] += 1
+                continue
+            sent += 1
+            if element:
+                downlink.observer.sent(element & 0xFFFF, now_ns, size)
+        fanout.sent(ext, timestamp, size, now_ns, descriptor)
         self.counters.forwarded += sent
         self.counters.forwarded_bytes += sent * size
 
-    def _protect_and_send(self, downlink: Downlink, size: int, now_ns: int) -> bool:
-        """Protect what lies in the buffer, in place, and send it."""
-        peer = downlink.peer
-        outbound, address = peer.outbound, peer.remote_address
-        if outbound is None or address is None:
-            self.counters.drops[DropReason.NOT_READY] += 1
-            return False
-        length = self._length
-        length[0] = size
-        if PROTECT(outbound.handle, self._cdata, length):
-            self.counters.drops[DropReason.PROTECT_REFUSED] += 1
-            return False
-        try:
-            peer.mux.sock.sendto(self._view[: length[0]], address)
-        except OSError:
-            self.counters.drops[DropReason.SEND_FAILED] += 1
-            return False
-        if downlink.transport_wide:
-            downlink.observer.sent(downlink.twcc_seq, now_ns, size)
-        return True
-
     def _retransmit(self, consumer: Consumer, seq: int, now_ns: int) -> None:
         """Answer a NACK on the RTX stream (RFC 4588): its own SSRC and numbering, the original number in front."""
-        sent = consumer.ring[seq & (RING_PACKETS - 1)] if consumer.ring else None
-        if sent is None or sent[0] != seq:
-            self.counters.drops[DropReason.RTX_GONE] += 1
+        downlink, drops = consumer.downlink, self.counters.drops
+        found, route = consumer.sent_as(seq), downlink.peer.route
+        if found is None:
+            drops[DropReason.RTX_GONE] += 1
             return
-        _, timestamp, picture_id, tl0, packet = sent
-        downlink = consumer.downlink
+        feed, packet = found
         size = _VIDEO.size + 2 + len(packet.payload)
         if not downlink.take_retransmission(size):
-            self.counters.drops[DropReason.RTX_CAPPED] += 1
+            drops[DropReason.RTX_CAPPED] += 1
+            return
+        if route is None:
+            drops[DropReason.NOT_READY] += 1
             return
         consumer.rtx_seq = (consumer.rtx_seq + 1) & 0xFFFF
+        head = _video_head(packet, PAYLOAD_TYPES[consumer.producer.codec][1] or 0)
         element = _TRANSPORT_CC | downlink.next_number() if downlink.transport_wide else 0
+        timestamp = (packet.timestamp + feed.timestamp_offset) & 0xFFFFFFFF
+        numbers = (head.first, consumer.rtx_seq, timestamp, consumer.rtx_ssrc, head.extensions)
         view = self._view
-        first = _FIRST_BYTE | packet.marker | (PAYLOAD_TYPES[consumer.producer.codec][1] or 0)
-        extensions = _VIDEO_EXTENSIONS | abs_send_time(time.time())
-        _VIDEO.pack_into(view, 0, first, consumer.rtx_seq, timestamp, consumer.rtx_ssrc, extensions, element << 8)
+        _VIDEO.pack_into(view, 0, *numbers, head.tail | element << head.number_at)
         view[_VIDEO.size : _VIDEO.size + 2] = seq.to_bytes(2, "big")
         view[_VIDEO.size + 2 : size] = packet.payload
         if packet.vp8 is not None:
+            picture_id, tl0 = packet.vp8.picture_id + feed.picture_id_offset, packet.vp8.tl0 + feed.tl0_offset
             vp8.rewrite(view, _VIDEO.size + 2, packet.vp8, picture_id, tl0)
-        if self._protect_and_send(downlink, size, now_ns):
-            consumer.retransmitted += 1
-            self.counters.retransmitted += 1
+        self._length[0] = size
+        if PROTECT(route[0], self._cdata, self._length):
+            drops[DropReason.PROTECT_REFUSED] += 1
+            return
+        try:
+            self._sendto(view[: self._length[0]], route[1])
+        except OSError:
+            drops[DropReason.SEND_FAILED] += 1
+            return
+        consumer.retransmitted += 1
+        self.counters.retransmitted += 1
+        if element:
+            downlink.observer.sent(element & 0xFFFF, now_ns, size)
 
     # --- timers
 
@@ -322,9 +344,32 @@ class PythonPlane:
 
     def send_reports(self, now_ns: int) -> None:
         """See `DataPlane`. Also refills every subscriber's budget for retransmissions."""
-        for downlink in self._downlinks.values():
-            downlink.refill()
+        sent_bytes = dict.fromkeys(self._downlinks, 0)
+        for (peer, _), consumer in self._consumers.items():
+            sent_bytes[peer] += consumer.octets
+        for peer, downlink in self._downlinks.items():
+            downlink.refill(sent_bytes[peer])
         self._feedback.send_reports(now_ns)
+
+
+def _video_head(packet: VideoPacket, payload_type: int) -> _Head:
+    extensions = _VIDEO_EXTENSIONS | abs_send_time(time.time())
+    return _Head(_VIDEO, _FIRST_BYTE | packet.marker | payload_type, extensions, 0, 8)
+
+
+def _begin(
+    source: Source,
+    consumers: Sequence[Consumer],
+    ext: int,
+    timestamp: int,
+    now_ns: int,
+    descriptor: vp8.Vp8Descriptor | None,
+) -> None:
+    """Feed these from `source`, beginning with this packet."""
+    for consumer in consumers:
+        consumer.rebase(source, ext, timestamp, now_ns, descriptor)
+    source.fanout.join(consumers)
+    source.producer.stop_waiting(consumers)
 
 
 def _within_rate(source: Source, payload: bytes, now_ns: int) -> bool:

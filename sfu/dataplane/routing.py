@@ -55,6 +55,8 @@ class Inbound:
         source = Source(producer, header.ssrc, rid)
         if (replaced := producer.sources.get(rid)) is not None:  # the client restarted its encoder under another SSRC
             self.by_ssrc.pop(replaced.ssrc, None)
+            if producer.kind == "audio":  # video has to be given another target
+                replaced.release()
             if producer.path is not None:
                 producer.path.renumber()
         producer.sources[rid] = source

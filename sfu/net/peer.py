@@ -199,14 +199,16 @@ class Peer:
         self.mux = mux
         self.announced = announced
         self.state = PeerState.NEW
-        self.remote_address: Address | None = None
         self.outbound: OutboundSrtp | None = None
+        self.route: tuple[Any, Address] | None = None
+        """For the packet loop: with which SRTP handle and whereto; None while nothing can be sent."""
         self.srtp_profile = ""
         self._sink = sink
         self._receive = receive
         self._send_buffer = send
         self._controlling = controlling
         self._on_state = on_state
+        self._remote_address: Address | None = None
         self._inbound: InboundSrtp | None = None
         self._records: asyncio.Queue[bytes | None] = asyncio.Queue(DTLS_QUEUE_MAX)
         self._agent = _MuxConnection(self, controlling)
@@ -214,6 +216,16 @@ class Peer:
         self._dtls = _Dtls(self, certificate)
         self._dtls.on("statechange", self._dtls_changed)
         self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def remote_address(self) -> Address | None:
+        """Where media goes, by consent of the other end (RFC 7675); None without."""
+        return self._remote_address
+
+    def _send_to(self, address: Address | None) -> None:
+        self._remote_address = address
+        outbound = self.outbound
+        self.route = (outbound.handle, address) if outbound is not None and address is not None else None
 
     # --- setting up
 
@@ -264,6 +276,7 @@ class Peer:
             self._set_state(PeerState.FAILED)
             raise TransportError(f"DTLS {self._dtls.state}")
         self._inbound, self.outbound = self._dtls.inbound, self._dtls.outbound
+        self._send_to(self._remote_address)
         self.srtp_profile = self._dtls.profile
         self._set_state(PeerState.CONNECTED)
 
@@ -306,14 +319,14 @@ class Peer:
         if old_watch is not None:
             old_watch.cancel()
         await old.dispose()
-        self.remote_address = agent.nominated_address  # the old path may have had its say after the nomination
+        self._send_to(agent.nominated_address)  # the old path may have had its say after the nomination
         if self.state is PeerState.DISCONNECTED:
             self._set_state(PeerState.CONNECTED)
 
     def nominated(self, agent: _MuxConnection, address: Address) -> None:
         """ICE chose where to send."""
         if agent in (self._next_agent, self._agent) and self.state not in (PeerState.FAILED, PeerState.CLOSED):
-            self.remote_address = address
+            self._send_to(address)
 
     # --- packets in: called by the mux
 
@@ -376,6 +389,7 @@ class Peer:
             return
         self._set_state(PeerState.CLOSED)
         self._inbound = self.outbound = None
+        self._send_to(self._remote_address)
         if self._watch is not None:
             self._watch.cancel()
         agents = [agent for agent in (self._agent, self._next_agent) if agent is not None]
@@ -394,5 +408,5 @@ class Peer:
         log.debug("peer_state", old=self.state.value, new=state.value)
         self.state = state
         if state in (PeerState.DISCONNECTED, PeerState.FAILED):
-            self.remote_address = None  # RFC 7675 section 5.1: without consent, nothing is sent
+            self._send_to(None)  # RFC 7675 section 5.1: without consent, nothing is sent
         self._on_state(self)

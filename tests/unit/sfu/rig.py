@@ -3,7 +3,6 @@
 import secrets
 import socket
 import struct
-from types import SimpleNamespace
 from typing import Any, cast
 
 from pylibsrtp import Policy
@@ -36,9 +35,7 @@ class RigPeer:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind(("127.0.0.1", 0))
         self._sock.setblocking(False)
-        self.remote_address = self._sock.getsockname()
-        self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.mux = SimpleNamespace(sock=self._out)
+        self.route = (self.outbound.handle, self._sock.getsockname())
         self.rtcp: list[bytes] = []
 
     def send_rtcp(self, packet: bytes) -> None:
@@ -59,7 +56,6 @@ class RigPeer:
 
     def close(self) -> None:
         self._sock.close()
-        self._out.close()
 
 
 class Observer:
@@ -103,7 +99,8 @@ class Rig:
 
     def __init__(self) -> None:
         self.events = Events()
-        self.plane = PythonPlane(PacketBuffer(), self.events)
+        self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.plane = PythonPlane(self._out, PacketBuffer(), self.events)
         self.publisher = RigPeer()
         self._peers = [self.publisher]
 
@@ -151,6 +148,7 @@ class Rig:
     def close(self) -> None:
         for peer in self._peers:
             peer.close()
+        self._out.close()
 
 
 def rtp(
