@@ -97,7 +97,7 @@ def test_a_late_packet_reaches_those_who_were_there_before_it(rig: Rig) -> None:
     rig.publish(rtp("audio", 3, 2880, b"\x78c"))
     _, late, _ = rig.consumer(producer, 200)
     rig.publish(rtp("audio", 4, 3840, b"\x78d"))
-    rig.publish(rtp("audio", 2, 1920, b"\x78b"\x78))
+    rig.publish(rtp("audio", 2, 1920, b"\x78b"))
     rig.publish(rtp("audio", 5, 4800, b"\x78e"))
     numbered = [(head.seq, payload) for head, payload in early.received()]
     first = numbered[0][0]
