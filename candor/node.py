@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from candor import lan
+from candor.run_dir import run_directory
 from candor.settings import ConfigurationError, Settings
 from candor.supervisor import Supervisor, worker_count
 from sfu.channel import ChannelError, connect
@@ -105,15 +104,14 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
         signaling = signaling.model_copy(update={"port": _free_port(signaling.host)})
     else:
         _check_port(signaling.host, signaling.port)
-    run_dir = Path(tempfile.mkdtemp(prefix="candor-"))  # mode 0700: the sockets in it are ours alone
-    running = Node(settings.model_copy(update={"signaling": signaling}), run_dir)
-    try:
-        await running.supervisor.start()
-        await running.ready()
-        yield running
-    finally:
-        await running.supervisor.stop()
-        shutil.rmtree(run_dir, ignore_errors=True)
+    with run_directory() as run_dir:
+        running = Node(settings.model_copy(update={"signaling": signaling}), run_dir)
+        try:
+            await running.supervisor.start()
+            await running.ready()
+            yield running
+        finally:
+            await running.supervisor.stop()
 
 
 def _for_lan(settings: Settings) -> Settings:

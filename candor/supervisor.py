@@ -20,6 +20,8 @@ from candor.settings import PREFIX, Settings, dump
 log = structlog.get_logger()
 
 STOP_TIMEOUT_S = 5.0
+STOP_ORDER = ("signaling", "worker", "path", "watch", "engine")
+"""Clients are told first; then whoever asks before whoever answers, so that nobody misses anybody."""
 QUICK_RESTARTS = 10
 QUICK_RESTART_DELAY_S = 0.2
 EARN_RESTART_S = 5.0
@@ -94,13 +96,12 @@ class Supervisor:
         return process.pid if process is not None and process.returncode is None else None
 
     async def stop(self) -> None:
-        """Signaling first, so that clients are told; then the rest. Idempotent."""
+        """End every child in `STOP_ORDER`. Idempotent."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        order = sorted(self.children.values(), key=lambda child: child.role.name != "signaling")
-        for child in order:
+        for child in sorted(self.children.values(), key=lambda child: STOP_ORDER.index(child.role.name)):
             await self._end(child)
 
     async def _end(self, child: Child) -> None:

@@ -85,6 +85,7 @@ class InferenceClient:
                 await asyncio.sleep(RETRY_S)
                 continue
             self._set_connected(writer)
+            log.info("engine_connected")
             try:
                 await self._read(reader)
             except (asyncio.IncompleteReadError, OSError, ValueError) as error:

@@ -20,6 +20,7 @@ import pytest_asyncio
 from bots import BotState, MeetingBot, PatternSource
 from bots.publication import AudioPublication
 from candor.node import Node, node
+from candor.run_dir import remove_abandoned
 from candor.settings import load
 from tests.e2e.meeting_kit import Ear, next_caption, speech
 from tests.until import until
@@ -177,19 +178,26 @@ def descendants(pid: int) -> set[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-async def test_the_end_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "candor.cli", "serve", "--port", "0"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
+async def test_the_end_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "candor.cli", "serve", "--port", "0"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=file,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
     assert process.stdout is not None
     while b"ready" not in await asyncio.wait_for(process.stdout.readline(), 60):
         pass
     children = descendants(process.pid)
     assert len(children) >= 5
     assert len(list(tmp_path.glob("candor-*"))) == 1
+    for event in ("host_attached", "engine_connected"):  # now somebody would miss them
+        await until(lambda event=event: "" if event in log.read_text() else event, COMES_BACK_S)
     process.send_signal(number)
     code = await asyncio.wait_for(process.wait(), 30)
 
@@ -200,4 +208,7 @@ async def test_the_end_leaves_nothing_behind(tmp_path: Path, number: signal.Sign
     await until(missing, 30)
     if number == signal.SIGTERM:
         assert code == 0
-        assert list(tmp_path.glob("candor-*")) == []
+        assert [line for line in log.read_text().splitlines() if '"warning"' in line or '"error"' in line] == []
+    else:
+        remove_abandoned()  # as the next node does
+    assert list(tmp_path.glob("candor-*")) == []
