@@ -17,6 +17,9 @@ from models import wire
 from models.speech import SAMPLE_RATE_HZ, Utterance
 
 FRAME_MS = 10
+MAX_HMMS = 5_000
+"""States of words that the search follows in a frame, of the 30 000 that are usual. Measured on the demo's lines, raw and denoised:
+the same words, for a fifth less CPU of clear speech and less than half of noisy speech, which otherwise takes twice its own time."""
 _VARIANT = re.compile(r"\(\d+\)$")
 """The dictionary writes a second pronunciation as `word(2)`."""
 
@@ -30,6 +33,7 @@ class Decoder:
             lm=pocketsphinx.get_model_path("en-us/en-us.lm.bin"),
             dict=pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"),
             samprate=float(SAMPLE_RATE_HZ),
+            maxhmmpf=MAX_HMMS,
             loglevel="FATAL",
         )
         self._first_mean: str = self._decoder.get_cmn(False)
