@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from media_processors.audio.resample import Downsampler
+from media_processors.audio.silence import Rest
 from media_processors.audio.vad import SileroStream, SpeechGate
 from media_processors.base import Samples, Transform
 from media_processors.chain import Chain
@@ -158,6 +159,7 @@ class PathStream:
         self._counters = counters
         self._vad = vad
         self._gate = SpeechGate()
+        self._rest = Rest()
         self._downsampler = Downsampler()
         self._timeline = Timeline()
         self._decoder = OpusDecoder()
@@ -176,6 +178,7 @@ class PathStream:
         self._encoder.set_bitrate(opened.bitrate_bps)
         self.opened = opened
         self.chain.switch(opened.processors)
+        self._rest.end()
 
     def restart(self) -> None:
         """The listeners heard something else meanwhile: the next packets must make sense without a past."""
@@ -286,6 +289,10 @@ class PathStream:
     def _transform(self, sound: Samples) -> Samples:
         if self.chain.idle:
             return self.chain.process(sound, 0.0, False)
+        if self._rest.push(sound):
+            self._vad.reset()
+            self._gate.reset()
+            return np.zeros_like(sound)
         speech = self._vad.push(self._downsampler.push(sound))
         speaking = self._gate.update(speech, len(sound) * 1000 / RATE_HZ)
         trips = self.chain.trips

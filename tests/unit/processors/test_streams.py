@@ -18,6 +18,7 @@ from sfu.tap import TapPacket, TapResult
 from tests.unit.processors.sounds import (
     HOSTILE,
     PACKET,
+    RATE_HZ,
     level_db,
     noise,
     opened,
@@ -346,3 +347,44 @@ def test_one_piece_per_packet_whatever_is_held_back(vad: SileroVad) -> None:
     results = run(stream, [packet(i, payload) for i, payload in enumerate(publish(speech()[: 3 * 48_000]))])
     assert [result.seq for result in results] == list(range(len(pieces(speech()[: 3 * 48_000]))))
     assert counters.processed + counters.dry == len(results)
+
+
+class Counting(Halve):
+    """Notes how much it is asked to process, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+
+    def open(self, track: TrackRef) -> "Counting":
+        return self
+
+    def process(self, samples: Samples) -> Samples:
+        self.samples += len(samples)
+        return samples
+
+
+def test_a_muted_microphone_is_left_alone_after_a_while_and_heard_at_once_again(vad: SileroVad) -> None:
+    counting, counters = Counting(), PathCounters()
+    stream = PathStream(opened(), {"denoise": counting}, vad.open(), counters)
+    word = speech()[:RATE_HZ]
+    sound = np.concatenate([word, np.zeros(2 * RATE_HZ, np.float32), word])
+    results = run(stream, [packet(index, payload) for index, payload in enumerate(publish(sound))])
+    assert counters.processed == len(results) == len(sound) // PACKET
+    assert counting.samples < len(sound) - RATE_HZ
+    decoder = OpusDecoder()
+    heard = np.concatenate([decoder.decode(result.payload) for result in results])
+    first, pause, second = (level_db(heard[at : at + RATE_HZ]) for at in (0, 2 * RATE_HZ - 960, 3 * RATE_HZ))
+    assert pause < -80
+    assert abs(second - first) < 1
+
+
+def test_a_switch_in_silence_takes_effect_before_the_next_word(vad: SileroVad) -> None:
+    counting = Counting()
+    stream = PathStream(opened(processors={"denoise": False}), {"denoise": counting}, vad.open(), PathCounters())
+    silence = [packet(index, payload) for index, payload in enumerate(publish(np.zeros(2 * RATE_HZ, np.float32)))]
+    run(stream, silence[:50])
+    assert counting.samples == 0
+    stream.configure(opened(processors={"denoise": True}))
+    run(stream, silence[50:])
+    assert 0 < counting.samples < RATE_HZ // 2
+    assert not stream.chain.dry
