@@ -5,10 +5,11 @@ frames carry their time, so an observer sees the gap. Pauses of the sender (DTX)
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from media_processors.audio.resample import Downsampler
+from media_processors.audio.silence import Rest
 from media_processors.audio.vad import RATE_HZ as VAD_RATE_HZ
 from media_processors.audio.vad import SileroStream, SileroVad
 from media_processors.base import Samples
@@ -136,6 +137,7 @@ class TrackListener:
         self._decoders: dict[Sound, _Decoder] = {}
         self._resamplers: dict[tuple[Sound, int], Downsampler] = {}
         self._vad: SileroStream = vad.open()
+        self._rest = Rest()
         self._speech: deque[tuple[int, float]] = deque([(0, 0.0)], maxlen=KEPT_PROBABILITIES)
         self._processed_until: int | None = None
 
@@ -167,7 +169,7 @@ class TrackListener:
             return at_rate[rate_hz]
 
         if sound is Sound.RAW:
-            self._speech.append((piece.start, self._vad.push(resampled(VAD_RATE_HZ))))
+            self._speech.append((piece.start, self._voice(piece.samples, resampled)))
         else:
             self._processed_until = piece.start + len(piece.samples)
         speech = self._speech_at(piece.start)
@@ -176,6 +178,13 @@ class TrackListener:
                 samples = resampled(ear.rate_hz)
                 start_ms = piece.start // _PER_MS
                 yield ear, AudioFrame(samples, ear.rate_hz, start_ms, arrival_ns, speech, piece.concealed)
+
+    def _voice(self, samples: Samples, resampled: Callable[[int], Samples]) -> float:
+        """How likely somebody speaks in this piece of the raw sound."""
+        if self._rest.push(samples):
+            self._vad.reset()
+            return 0.0
+        return self._vad.push(resampled(VAD_RATE_HZ))
 
     def _is_for(self, ear: Ear, piece: _Piece, sound: Sound) -> bool:
         if ear.sound is sound:
