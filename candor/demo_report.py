@@ -75,6 +75,13 @@ class PacketLine(_Part):
     stalled_ms: int
 
 
+class MachineLine(_Part):
+    """How busy the computer was during the demo: shares of all its cores together, from 0 to 1."""
+
+    idle: float
+    stolen: float = Field(description="taken by the hypervisor for other machines")
+
+
 class PathStats(_Part):
     """The media path by the server's own count, since its start. `bypassed` counts raw packets sent on a processed track."""
 
@@ -95,6 +102,7 @@ class DenoiseLine(_Part):
     on: SoundQuality | None = None
     off: SoundQuality | None = None
     states_while_on: list[str] = Field(default_factory=list)
+    repeated: list[str] = Field(default_factory=list, description="what disturbed each time that was not the last")
 
     @property
     def reduction_db(self) -> float | None:
@@ -155,6 +163,7 @@ class DemoReport(_Part):
     processors: list[ProcessorInfo]
     processor_status: list[ProcessorStatus]
     problems: list[str]
+    machine: MachineLine | None = Field(default=None, description="None where the system does not tell")
     failed: list[str] = Field(default_factory=list)
 
 
@@ -307,6 +316,10 @@ def render(report: DemoReport) -> str:
         f"Speakers: {found} of {len(report.turns)} turns found, {report.wrongly_named_speakers} wrongly named",
     ]
     lines += [f"  not found: {turn.name}: {turn.text}" for turn in report.turns if not turn.found]
+    if report.machine is not None:
+        lines.append(
+            f"This computer: {report.machine.idle:.0%} idle, {report.machine.stolen:.0%} taken by other machines"
+        )
     lines += ["", "Processors", *(_render_processor(info) for info in report.processors), ""]
     lines += [f"FAILED  {sentence}" for sentence in report.failed] or [
         "Everything that the demo checks is as it should be."
@@ -332,6 +345,7 @@ def _render_denoise(denoise: DenoiseLine) -> list[str]:
             )
     if denoise.reduction_db is not None and denoise.stoi_change is not None:
         lines.append(f"  noise {denoise.reduction_db:.1f} dB lower, STOI {denoise.stoi_change:+.3f}")
+    lines += [f"  played again: {repeated}" for repeated in denoise.repeated]
     return lines
 
 
