@@ -315,8 +315,9 @@ async def _measure_denoise(demo: Demo, script: Script, out_dir: Path, tell: Tell
         except ValueError as error:
             demo.recording.problems.append(f"denoise: the passage with denoise {_on_off(on)} was not heard ({error})")
     await asyncio.to_thread(_write_wavs, out_dir, heard)
-    on, off = qualities.get("on"), qualities.get("off")
-    return report.DenoiseLine(available=True, on=on, off=off, states_while_on=states, repeated=repeated)
+    return report.DenoiseLine(
+        available=True, on=qualities.get("on"), off=qualities.get("off"), states_while_on=states, repeated=repeated
+    )
 
 
 def _write_wavs(out_dir: Path, sounds: dict[str, Any]) -> None:
