@@ -45,8 +45,8 @@ class DataPlane(Protocol):
 
     counters: PlaneCounters
 
-    def rtp_received(self, peer: Peer, packet: bytes) -> None:
-        """A clear RTP packet of a publisher."""
+    def rtp_received(self, peer: Peer, packet: bytes, arrival_ns: int) -> None:
+        """A clear RTP packet of a publisher; when it arrived, on the monotonic clock."""
 
     def rtcp_received(self, peer: Peer, packet: bytes) -> None:
         """A clear compound RTCP packet of anybody."""

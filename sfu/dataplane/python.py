@@ -126,7 +126,7 @@ class PythonPlane:
 
     # --- packets in
 
-    def rtp_received(self, peer: Peer, packet: bytes) -> None:
+    def rtp_received(self, peer: Peer, packet: bytes, arrival_ns: int) -> None:
         """See `DataPlane`."""
         now_ns = time.monotonic_ns()
         drops = self.counters.drops
@@ -142,8 +142,8 @@ class PythonPlane:
                 drops[DropReason.UNROUTABLE] += 1
                 return
             if (number := head.extensions.get(inbound.twcc_extension)) is not None:
-                inbound.twcc.add(int.from_bytes(number[:2], "big"), now_ns // 1000)
-            self._accept(source, head, packet, now_ns)
+                inbound.twcc.add(int.from_bytes(number[:2], "big"), arrival_ns // 1000)
+            self._accept(source, head, packet, arrival_ns, now_ns)
         except ValueError:
             drops[DropReason.MALFORMED_RTP] += 1
 
@@ -151,7 +151,7 @@ class PythonPlane:
         """See `DataPlane`."""
         self._feedback.received(peer, packet, time.monotonic_ns())
 
-    def _accept(self, source: Source, head: header.RtpHeader, packet: bytes, now_ns: int) -> None:
+    def _accept(self, source: Source, head: header.RtpHeader, packet: bytes, arrival_ns: int, now_ns: int) -> None:
         producer = source.producer
         drops = self.counters.drops
         seq, start = head.seq, head.payload_start
@@ -166,7 +166,7 @@ class PythonPlane:
             drops[DropReason.DUPLICATE] += 1
             return
         source.follow_numbering()
-        reception.arrived(reception.extended, head.timestamp, now_ns)
+        reception.arrived(reception.extended, head.timestamp, arrival_ns)
         source.last_arrival_ns = now_ns
         source.rate.add(len(packet))
         self.counters.received += 1

@@ -60,8 +60,8 @@ class PeerState(Enum):
 class PacketSink(Protocol):
     """Gets decrypted packets, synchronously. Must not raise."""
 
-    def rtp_received(self, peer: "Peer", packet: bytes) -> None:
-        """A clear RTP packet."""
+    def rtp_received(self, peer: "Peer", packet: bytes, arrival_ns: int) -> None:
+        """A clear RTP packet; when it arrived, on the monotonic clock."""
 
     def rtcp_received(self, peer: "Peer", packet: bytes) -> None:
         """A clear compound RTCP packet."""
@@ -330,7 +330,7 @@ class Peer:
 
     # --- packets in: called by the mux
 
-    def media_received(self, size: int) -> None:
+    def media_received(self, size: int, arrival_ns: int) -> None:
         """Decrypt in the receive buffer and hand on. Never raises."""
         if self._inbound is None:
             self.mux.drops[DropReason.NOT_READY] += 1
@@ -342,7 +342,7 @@ class Peer:
         elif rtcp:
             self._sink.rtcp_received(self, packet)
         else:
-            self._sink.rtp_received(self, packet)
+            self._sink.rtp_received(self, packet, arrival_ns)
 
     def dtls_received(self, data: bytes) -> None:
         """Queue a DTLS record; a full queue drops it (DTLS retransmits)."""

@@ -5,12 +5,15 @@ stranger's media by guessing a user name; and as long as a peer's media goes to 
 check comes from it (sources of datagrams can be forged, answers to them cannot be read). Whatever arrives from an unbound
 address and is not STUN is dropped and counted.
 
-Media is read into one shared buffer, decrypted there in place by the peer and handed on synchronously: nothing awaits.
+Media is read into one shared buffer, decrypted there in place by the peer and handed on synchronously: nothing awaits. It comes
+with the kernel's time of arrival, so that how long it waited for us to read it is not taken for a property of the network.
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
+import time
 from collections import Counter
 from typing import Protocol
 
@@ -27,6 +30,9 @@ READS_PER_TURN = 128
 """Datagrams read before the event loop gets a turn for its other work."""
 PENDING_CHECKS_MAX = 4096
 ADDRESSES_PER_PEER_MAX = 16
+_SO_TIMESTAMPNS = 35  # Linux, asm-generic/socket.h; Python's socket module has no name for it
+_TIMESPEC = struct.Struct("@qq")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 
 
 class StunAgent(Protocol):
@@ -43,8 +49,9 @@ class MediaPeer(Protocol):
     def remote_address(self) -> Address | None:
         """Where its media goes, by consent of the other end (RFC 7675); None without."""
 
-    def media_received(self, size: int) -> None:
-        """An SRTP or SRTCP packet of `size` bytes lies in the mux's receive buffer. Must not raise."""
+    def media_received(self, size: int, arrival_ns: int) -> None:
+        """An SRTP or SRTCP packet of `size` bytes lies in the mux's receive buffer. `arrival_ns` on the monotonic clock, by the
+        kernel where it tells. Must not raise."""
 
     def dtls_received(self, data: bytes) -> None:
         """A DTLS record. Must not raise."""
@@ -59,6 +66,8 @@ class UdpMux:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self.sock.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BUFFER_BYTES)
+        with contextlib.suppress(OSError):  # not Linux: then arrivals are when we read
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.sock.bind((host, port))
         self.sock.setblocking(False)
         self.address: Address = self.sock.getsockname()
@@ -133,11 +142,14 @@ class UdpMux:
 
     def _readable(self) -> None:
         view = self.receive_buffer
-        receive = self.sock.recvfrom_into
+        buffers = [view[:DATAGRAM_MAX_BYTES]]
+        receive = self.sock.recvmsg_into
         peers = self._peers
+        now_ns = time.monotonic_ns()
+        clock_offset_ns = now_ns - time.time_ns()
         for _ in range(READS_PER_TURN):
             try:
-                size, address = receive(view, DATAGRAM_MAX_BYTES)
+                size, ancillary, _, address = receive(buffers, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return
             except OSError:  # an ICMP error of an earlier send
@@ -152,7 +164,7 @@ class UdpMux:
                 elif size > MEDIA_MAX_BYTES:
                     self.drops[DropReason.OVERSIZED] += 1
                 else:
-                    peer.media_received(size)
+                    peer.media_received(size, _arrival_ns(ancillary, clock_offset_ns) or now_ns)
             else:
                 self._control(bytes(view[:size]), address)
 
@@ -174,3 +186,12 @@ class UdpMux:
                 agent.datagram_received(data, address)
         except (ValueError, struct.error):  # aioice unpacks attributes without looking at their length
             self.drops[DropReason.MALFORMED_STUN] += 1
+
+
+def _arrival_ns(ancillary: list[tuple[int, int, bytes]], clock_offset_ns: int) -> int:
+    """When the kernel took a datagram, on the monotonic clock; 0 if it did not say."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            return int(seconds * 1_000_000_000 + nanoseconds + clock_offset_ns)
+    return 0

@@ -3,6 +3,7 @@
 import secrets
 import socket
 import struct
+import time
 from typing import Any, cast
 
 from pylibsrtp import Policy
@@ -134,7 +135,7 @@ class Rig:
         return consumer, peer, observer
 
     def publish(self, packet: bytes) -> None:
-        self.plane.rtp_received(cast(Peer, self.publisher), packet)
+        self.plane.rtp_received(cast(Peer, self.publisher), packet, time.monotonic_ns())
 
     def rtcp(self, peer: RigPeer, packet: bytes) -> None:
         self.plane.rtcp_received(cast(Peer, peer), packet)

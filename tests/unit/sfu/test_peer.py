@@ -23,10 +23,11 @@ FINGERPRINT = ":".join(["AB"] * 32)
 class Sink:
     """Gets no packets here."""
 
-    def rtp_received(self, peer: Peer, packet: bytes) -> None:
+    def rtp_received(self, peer: Peer, packet: bytes, arrival_ns: int) -> None:
         raise AssertionError("no keys were agreed")
 
-    rtcp_received = rtp_received
+    def rtcp_received(self, peer: Peer, packet: bytes) -> None:
+        raise AssertionError("no keys were agreed")
 
 
 class Client:

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -31,11 +32,13 @@ class Peer:
 
     def __init__(self) -> None:
         self.media = 0
+        self.arrival_ns = 0
         self.records: list[bytes] = []
         self.remote_address: tuple[str, int] | None = None
 
-    def media_received(self, size: int) -> None:
+    def media_received(self, size: int, arrival_ns: int) -> None:
         self.media += 1
+        self.arrival_ns = arrival_ns
 
     def dtls_received(self, data: bytes) -> None:
         self.records.append(data)
@@ -79,6 +82,18 @@ async def test_media_from_an_unbound_address_is_dropped(mux: UdpMux, client: soc
         mux.unbind(peer)
         client.sendto(b"\x80" + bytes(40), mux.address)
         await until(lambda: "" if mux.drops[DropReason.UNKNOWN_ADDRESS] == 3 else "a third drop")
+
+
+async def test_the_time_of_arrival_is_not_that_of_reading(mux: UdpMux, client: socket.socket) -> None:
+    with client:
+        peer = Peer()
+        mux.bind(client.getsockname(), peer)
+        client.sendto(b"\x80" + bytes(40), mux.address)
+        sent_ns = time.monotonic_ns()
+        while time.monotonic_ns() - sent_ns < 50_000_000:
+            pass  # the event loop has no turn: nobody can read
+        await until(lambda: "" if peer.media else "media")
+        assert abs(peer.arrival_ns - sent_ns) < 40_000_000
 
 
 async def test_answers_find_the_agent_that_asked(mux: UdpMux, client: socket.socket) -> None:
