@@ -1,6 +1,5 @@
 """Cuts a track into segments of speech and says when a window of one is worth decoding."""
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,8 +44,8 @@ class Segmenter:
 
     def __init__(self) -> None:
         self._gate = SpeechGate(min_silence_ms=END_SILENCE_MS)
-        self._before: deque[Pcm] = deque()
-        self._before_samples = 0
+        self._before: Pcm = np.zeros(0, np.int16)
+        """What was heard last while nobody spoke, at most `PRE_ROLL_MS`."""
         self._pieces: list[Pcm] = []
         self._samples = 0
         self._asked_samples = 0
@@ -92,29 +91,25 @@ class Segmenter:
         """Nothing came for `gap_ms` (a pause of the sender): silence of that length."""
         if gap_ms <= 0:
             return []
-        if not self._gate.speaking:
-            self._forget()
-            return []
+        was_speaking = self._gate.speaking
         if self._gate.update(0.0, gap_ms):
             self._append(np.zeros(gap_ms * _PER_MS, np.int16))
             return []
-        return [self._end()]
+        ended = [self._end()] if was_speaking else []
+        self._remember(np.zeros(min(gap_ms, PRE_ROLL_MS) * _PER_MS, np.int16))
+        return ended
 
     def _remember(self, piece: Pcm) -> None:
-        self._before.append(piece)
-        self._before_samples += len(piece)
-        while self._before_samples - len(self._before[0]) >= PRE_ROLL_MS * _PER_MS:
-            self._before_samples -= len(self._before.popleft())
+        self._before = np.concatenate((self._before, piece))[-PRE_ROLL_MS * _PER_MS :]
 
     def _forget(self) -> None:
-        self._before.clear()
-        self._before_samples = 0
+        self._before = self._before[:0]
 
     def _begin(self) -> None:
         self._segment += 1
-        self._start_ms = max(0, self._next_ms - self._before_samples // _PER_MS)
-        self._pieces = list(self._before)
-        self._samples = self._before_samples
+        self._start_ms = max(0, self._next_ms - len(self._before) // _PER_MS)
+        self._pieces = [self._before]
+        self._samples = len(self._before)
         self._asked_samples = 0
         self._forget()
 

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +90,20 @@ def test_a_sender_that_pauses_ends_the_segment_when_it_comes_back() -> None:
     speaker.pause(2_000)
     speaker.frame(0.0)
     assert [window.end_ms for window in speaker.finals()] == [1_700]
+
+
+@pytest.mark.parametrize(("quiet_ms", "gap_ms"), [(1_000, 200), (1_000, 400), (0, 60_000)])
+def test_a_gap_before_speech_is_silence_that_belongs_to_it(quiet_ms: int, gap_ms: int) -> None:
+    speaker = Speaker()
+    speaker.rest(quiet_ms)
+    speaker.pause(gap_ms)
+    speaker.speak(1_000)
+    (final,) = speaker.segmenter.flush()
+    begun_ms = quiet_ms + gap_ms
+    assert begun_ms - PRE_ROLL_MS < final.start_ms < begun_ms
+    assert len(final.pcm) == (speaker.at_ms - final.start_ms) * RATE_HZ // 1000
+    assert not final.pcm[: (begun_ms - final.start_ms) * RATE_HZ // 1000].any()
+    assert final.pcm[(begun_ms - final.start_ms) * RATE_HZ // 1000 :].all()
 
 
 def test_flush_ends_what_is_open() -> None:
