@@ -1,6 +1,6 @@
 """What forwarding costs: CPU of the media worker per forwarded packet, against a bare `sendto` of the same sizes.
 
-    python -m benchmarks.forward [--subscribers 1,4,16,48] [--seconds 4] [--runs 3] [--against janus]
+    python -m benchmarks.forward [--subscribers 1,4,16,48] [--seconds 4] [--runs 3] [--layers] [--against janus]
 
 One publisher (VP8 1 Mb/s and Opus), server on one core, load on another. Every run measures one after the other: bare `sendto`,
 each server, bare `sendto` again; the best of the runs counts, since on a shared machine others only ever add. See README.md.
@@ -41,13 +41,19 @@ class Run:
 
 
 async def measure(
-    subscribers: list[int], seconds: float, runs: int, *, against_janus: bool, recording_s: int = RECORDING_S
+    subscribers: list[int],
+    seconds: float,
+    runs: int,
+    *,
+    layers: bool = False,
+    against_janus: bool = False,
+    recording_s: int = RECORDING_S,
 ) -> dict[str, Any]:
     """The whole benchmark; the report as it is written to JSON."""
     usable = os.sched_getaffinity(0)
     where = cores()
     recording = record(recording_s)
-    sessions = _sessions(where, recording, against_janus=against_janus)
+    sessions = _sessions(where, recording, layers=layers, against_janus=against_janus)
     bare = BareSender(where.server, recording)
     bare.start()
     os.sched_setaffinity(0, {where.load})
@@ -69,8 +75,10 @@ async def measure(
     return {"seconds": seconds, "runs": runs, "shared_core": where.server == where.load, "rows": rows}
 
 
-def _sessions(where: Cores, recording: Recording, *, against_janus: bool) -> dict[str, Session]:
+def _sessions(where: Cores, recording: Recording, *, layers: bool, against_janus: bool) -> dict[str, Session]:
     sessions = {"candor": Session(CandorServer(where.server), GCM, recording)}
+    if layers:
+        sessions["candor_layers"] = Session(CandorServer(where.server), GCM, recording, layers=True)
     if against_janus:
         sessions["janus"] = Session(janus.JanusServer(where.server), GCM, recording)
         sessions["candor_cm"] = Session(CandorServer(where.server), CM, recording)
@@ -130,10 +138,10 @@ def _row(subscribers: int, rounds: list[Run]) -> dict[str, Any]:
 
 
 def _print_row(row: dict[str, Any]) -> None:
-    for name in ("candor", "janus", "candor_cm", "janus_cm"):
+    for name in ("candor", "candor_layers", "janus", "candor_cm", "janus_cm"):
         if (server := row.get(name)) is not None:
             print(
-                f"{row['subscribers']:11d}  {name:10s} {server['packets_per_s']:9.0f} {server['lost']:6d}"
+                f"{row['subscribers']:11d}  {name:13s} {server['packets_per_s']:9.0f} {server['lost']:6d}"
                 f" {server['cpu_us_per_packet']:10.1f} {row['bare_flood_us']:9.2f} {row['bare_paced_us']:9.2f}"
                 f" {server['ratio_to_flood']:8.1f} {server['ratio_to_paced']:8.1f} {server['waited_fraction']:7.0%}",
                 flush=True,
@@ -145,6 +153,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--subscribers", default="1,4,16,48", help="comma-separated, rising")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--layers", action="store_true", help="measure viewers of simulcast too: they report on every packet"
+    )
     parser.add_argument("--against", choices=["janus"], help="measure Janus in the same runs (Debian package janus)")
     return parser.parse_args()
 
@@ -158,9 +169,12 @@ def main() -> int:
         return 2
     subscribers = sorted(int(number) for number in arguments.subscribers.split(","))
     print(
-        "subscribers  server     packets/s   lost  us/packet  flood us  paced us  x flood  x paced  waited", flush=True
+        "subscribers  server        packets/s   lost  us/packet  flood us  paced us  x flood  x paced  waited",
+        flush=True,
     )
-    report = asyncio.run(measure(subscribers, arguments.seconds, arguments.runs, against_janus=against_janus))
+    report = asyncio.run(
+        measure(subscribers, arguments.seconds, arguments.runs, layers=arguments.layers, against_janus=against_janus)
+    )
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=1) + "\n")
     largest = report["rows"][-1]

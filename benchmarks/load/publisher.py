@@ -17,7 +17,7 @@ STALL_NS = 500_000_000
 _NTP_EPOCH_S = 2_208_988_800
 _HEADER = struct.Struct("!BBHII")
 _AUDIO_EXTENSION = struct.Struct("!HHBBB3sBHBBx")
-_VIDEO_EXTENSION = struct.Struct("!HHB3sBHBBxxx")
+_VIDEO_EXTENSION = struct.Struct("!HHB3sBHBBBBx")
 _LEVEL = 30
 """Audio level of every packet, in -dBov (RFC 6464)."""
 
@@ -90,13 +90,14 @@ class Publisher:
         """RFC 8285 one-byte elements: id << 4 | length - 1."""
         stamp = abs_send_time(time.time()).to_bytes(3, "big")
         self._transport_seq = number = (self._transport_seq + 1) & 0xFFFF
-        send_time, transport_cc, mid = sdp.ABS_SEND_TIME << 4 | 2, sdp.TRANSPORT_CC << 4 | 1, sdp.MID << 4
+        send_time, transport_cc = sdp.ABS_SEND_TIME << 4 | 2, sdp.TRANSPORT_CC << 4 | 1
+        mid, rid = sdp.MID << 4, sdp.RID << 4
         if stream.audio:
             level = sdp.AUDIO_LEVEL << 4
             return _AUDIO_EXTENSION.pack(
                 0xBEDE, 3, level, _LEVEL, send_time, stamp, transport_cc, number, mid, ord("0")
             )
-        return _VIDEO_EXTENSION.pack(0xBEDE, 3, send_time, stamp, transport_cc, number, mid, ord("1"))
+        return _VIDEO_EXTENSION.pack(0xBEDE, 3, send_time, stamp, transport_cc, number, mid, ord("1"), rid, ord("l"))
 
     async def _report(self) -> None:
         while True:

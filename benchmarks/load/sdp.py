@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 OPUS, VP8 = 111, 96
-AUDIO_LEVEL, ABS_SEND_TIME, TRANSPORT_CC, MID = 1, 2, 3, 4
+AUDIO_LEVEL, ABS_SEND_TIME, TRANSPORT_CC, MID, RID = 1, 2, 3, 4, 5
 """Header extension ids of the publisher."""
 AUDIO_SSRC, VIDEO_SSRC = 1_000_001, 1_000_002
 
@@ -17,6 +17,7 @@ _EXTENSIONS = {
     ABS_SEND_TIME: "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
     TRANSPORT_CC: "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
     MID: "urn:ietf:params:rtp-hdrext:sdes:mid",
+    RID: "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
 }
 _KEPT = ("rtpmap", "fmtp", "rtcp-fb", "extmap")
 
@@ -74,8 +75,9 @@ def _address(sdp: str) -> tuple[str, int]:
     return match.group(1), int(match.group(2))
 
 
-def publish_offer(local: Local) -> str:
-    """Opus and VP8 from one client, as a browser offers them (without simulcast)."""
+def publish_offer(local: Local, *, layers: bool) -> str:
+    """Opus and VP8 from one client, as a browser offers them; with `layers`, the video in two of which one is sent."""
+    simulcast = ["a=rid:l send", "a=rid:h send", "a=simulcast:send l;h", *_extensions(RID)]
     lines = [
         *_session("0 1"),
         *_section("audio", [OPUS], "0", "sendonly", local),
@@ -88,7 +90,7 @@ def publish_offer(local: Local) -> str:
         f"a=rtpmap:{VP8} VP8/90000",
         *(f"a=rtcp-fb:{VP8} {kind}" for kind in ("nack", "nack pli", "ccm fir", "transport-cc")),
         *_extensions(ABS_SEND_TIME, TRANSPORT_CC, MID),
-        *_ssrc(VIDEO_SSRC),
+        *(simulcast if layers else _ssrc(VIDEO_SSRC)),
     ]
     return "\r\n".join(lines) + "\r\n"
 

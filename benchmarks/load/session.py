@@ -50,12 +50,21 @@ class Measurement:
 class Session:
     """`start()`, `grow()` to a number of subscribers, then `measure()` between `play()` and `pause()`."""
 
-    def __init__(self, server: Server, profile: SrtpProfile, recording: Recording, *, stamped: bool = False) -> None:
+    def __init__(
+        self,
+        server: Server,
+        profile: SrtpProfile,
+        recording: Recording,
+        *,
+        stamped: bool = False,
+        layers: bool = False,
+    ) -> None:
         self.server = server
         self.sinks: list[Sink] = []
         self._profile = profile
         self._recording = recording
         self._stamped = stamped
+        self._layers = layers
         self._identity: Identity = make_identity()
         self._publisher: Publisher | None = None
         self._links: list[Link] = []
@@ -66,7 +75,7 @@ class Session:
         await self.server.start()
         link = Link(self._identity, self._profile, PublisherFeedback(), controlling=True)
         self._links.append(link)
-        answer = await self.server.publish(sdp.publish_offer(link.local))
+        answer = await self.server.publish(sdp.publish_offer(link.local, layers=self._layers))
         await link.connect(sdp.read(answer))
         self._publisher = Publisher(link, self._recording, stamped=self._stamped)
 

@@ -1,5 +1,6 @@
 """The benchmarks run and count right. How long anything takes is not judged here."""
 
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -18,10 +19,10 @@ def same_cores() -> Iterator[None]:
 
 
 async def test_forward_counts_what_arrives() -> None:
-    report = await forward.measure([1, 2], 1.0, 1, against_janus=False, recording_s=2)
+    report = await forward.measure([1, 2], 1.0, 1, layers=True, recording_s=2)
     assert [row["subscribers"] for row in report["rows"]] == [1, 2]
-    for row in report["rows"]:
-        candor = row["candor"]
+    for row, name in itertools.product(report["rows"], ("candor", "candor_layers")):
+        candor = row[name]
         measured = candor["rounds"][0]
         assert candor["lost"] == 0
         assert candor["rejected"] == 0
