@@ -22,8 +22,7 @@ log = structlog.get_logger()
 STOP_TIMEOUT_S = 5.0
 STOP_ORDER = ("signaling", "worker", "path", "watch", "engine")
 """Clients are told first; then whoever asks before whoever answers, so that nobody misses anybody."""
-QUICK_RESTARTS = 10
-QUICK_RESTART_DELAY_S = 0.2
+QUICK_RESTARTS = 20
 EARN_RESTART_S = 5.0
 
 
@@ -57,7 +56,7 @@ class Restarts:
         """The child died now: how long to wait until it is started again."""
         self.left = min(QUICK_RESTARTS, self.left + (now_s - self.died_s) / EARN_RESTART_S) - 1
         self.died_s = now_s
-        return max(QUICK_RESTART_DELAY_S, -self.left * EARN_RESTART_S)
+        return max(0.0, -self.left * EARN_RESTART_S)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candor.supervisor import EARN_RESTART_S, QUICK_RESTART_DELAY_S, QUICK_RESTARTS, Restarts
+from candor.supervisor import EARN_RESTART_S, QUICK_RESTARTS, Restarts
 
 
 def starts(lives_s: list[float]) -> list[float]:
@@ -23,19 +23,19 @@ def delays(lives_s: list[float]) -> list[float]:
 
 
 def test_fifty_kills_in_a_row_are_never_slowed_down() -> None:
-    assert max(delays([4.0] * 50)) < QUICK_RESTART_DELAY_S + 0.001
+    assert max(delays([4.0] * 50)) < 0.001
 
 
 def test_a_child_that_cannot_start_is_slowed_down() -> None:
     away = delays([0.3] * 40)
-    assert max(away[: QUICK_RESTARTS - 1]) < QUICK_RESTART_DELAY_S + 0.001
+    assert max(away[: QUICK_RESTARTS - 1]) < 0.001
     assert min(away[QUICK_RESTARTS + 2 :]) > EARN_RESTART_S - 0.301
 
 
 def test_it_is_quick_again_after_a_while() -> None:
     slow, quick = delays([0.3] * 40 + [2 * EARN_RESTART_S, 0.3])[-2:]
     assert slow > EARN_RESTART_S / 2
-    assert quick < QUICK_RESTART_DELAY_S + 0.001
+    assert quick < 0.001
 
 
 @given(st.lists(st.floats(0, 60), min_size=1, max_size=100))
