@@ -325,11 +325,16 @@ class Track:
 def peak_db(track: Track, listeners: tuple[Listener, ...], packet: int) -> float:
     """The loudest listener's peak in the 200 ms from a packet on, over that of the louder reference."""
     window = slice(packet, packet + WINDOW_PACKETS)
-    heard, reference = (
-        max(float(np.abs(np.concatenate(listener.sound[window])).max()) for listener in group)
-        for group in (listeners, track.references)
+    heard, references = ([listener.sound[window] for listener in group] for group in (listeners, track.references))
+    return over_db(heard, references)
+
+
+def over_db(heard: list[list[Sound]], references: list[list[Sound]]) -> float:
+    """The highest peak of any that was heard over the highest of the references; each is a list of the sound of packets."""
+    peak, reference = (
+        max(float(np.abs(np.concatenate(sound)).max()) for sound in group) for group in (heard, references)
     )
-    return round(20 * float(np.log10(max(heard, SILENT_PEAK) / max(reference, SILENT_PEAK))), 2)
+    return round(20 * float(np.log10(max(peak, SILENT_PEAK) / max(reference, SILENT_PEAK))), 2)
 
 
 def force(track: Track, kind: Kind, after_ns: int) -> Event:
