@@ -65,7 +65,7 @@ class Intruder:
         await self.client.request(wire.Join(room_id=self._room, name="Intruder"), wire.JoinResult)
         self._answering = asyncio.create_task(self._answer())
         tracks = [wire.PublishedTrack(mid="0", source="music"), wire.PublishedTrack(mid="1", source="camera")]
-        offer = wire.Publish(sdp=sdp.publish_offer(self.publish.local), tracks=tracks)
+        offer = wire.Publish(sdp=sdp.publish_offer(self.publish.local, layers=False), tracks=tracks)
         self.remote = sdp.read((await self.client.request(offer, wire.PublishResult)).sdp)
         await self.publish.connect(self.remote)
         await until(lambda: "" if self.subscribe.srtp else "the intruder's subscribe transport", 30)
