@@ -5,7 +5,8 @@ failed is replaced, never repaired.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from aiortc import (
     RTCBundlePolicy,
@@ -47,6 +48,16 @@ def configuration(ice_servers: list[wire.IceServer]) -> RTCConfiguration:
     """The servers of the join ack, and no others: aiortc's default would ask a public STUN server."""
     servers = [RTCIceServer(urls=item.urls, username=item.username, credential=item.credential) for item in ice_servers]
     return RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+
+
+async def _whole(gathering: Coroutine[Any, Any, None]) -> None:
+    """Gather to the end even if cancelled: aioice forgets the sockets of candidates that it was about to have."""
+    task = asyncio.ensure_future(gathering)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 class PublishConnection:
@@ -91,7 +102,7 @@ class PublishConnection:
 
     async def _offer(self) -> None:
         with loopback.gathering(self._loopback):
-            await self._connection.setLocalDescription(await self._connection.createOffer())
+            await _whole(self._connection.setLocalDescription(await self._connection.createOffer()))
         by_mid = {str(transceiver.mid): publication for publication, transceiver in self._senders.items()}
         tracks = [
             wire.PublishedTrack(mid=mid, source=publication.source_kind, muted=publication.muted)
@@ -147,7 +158,7 @@ class SubscribeConnection:
         await self._connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
         self._map_tracks(offer.tracks)
         with loopback.gathering(self._loopback):
-            await self._connection.setLocalDescription(await self._connection.createAnswer())
+            await _whole(self._connection.setLocalDescription(await self._connection.createAnswer()))
         answer = wire.SubscribeAnswer(sdp=self._connection.localDescription.sdp, version=offer.version)
         await self._signaling.request(answer)
 

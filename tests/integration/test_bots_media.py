@@ -1,5 +1,6 @@
 """The bot's two connections against plain aiortc connections in the same process, over loopback."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -161,3 +162,32 @@ async def test_a_reader_who_sleeps_loses_the_oldest_frames_only(far_end: FarEnd)
         assert read_counter(frame) > 5
     finally:
         await subscribe.close()
+
+
+async def test_who_leaves_while_addresses_are_gathered_leaves_no_socket(
+    far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    open_socket = loop.create_datagram_endpoint
+    transports: list[asyncio.DatagramTransport] = []
+    opened, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        transport, protocol = await open_socket(*arguments, **options)
+        transports.append(transport)
+        opened.set()
+        await cancelled.wait()
+        return transport, protocol
+
+    monkeypatch.setattr(loop, "create_datagram_endpoint", slowly)
+    publish = PublishConnection(far_end, [], use_loopback=True)  # type: ignore[arg-type]
+    publishing = asyncio.create_task(publish.publish([AudioPublication(source(), "music")]))
+    await opened.wait()
+    publishing.cancel()
+    await asyncio.sleep(0)
+    cancelled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    assert far_end.published == []
+    await publish.close()
+    assert [transport for transport in transports if not transport.is_closing()] == []
