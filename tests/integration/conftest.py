@@ -8,9 +8,9 @@ from candor.node import Node, node
 from candor.settings import load
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[Node]:
-    """A fresh node on a free port; `server.url` is where it is, `server.supervisor` has its children."""
+    """A node on a free port, one for all tests of a module: each meets in a room of its own at `server.url`."""
     settings = load(arguments={"log_level": "warning", "signaling": {"port": 0}})
     async with node(settings) as running:
         yield running

@@ -12,6 +12,8 @@ from signaling.protocol.codes import CloseReason, ErrorCode
 from tests.integration.test_bots_media import source
 from tests.until import until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def frequency_hz(track: ReceivedTrack) -> float:
     """The strongest frequency in 200 ms of a track."""

@@ -50,19 +50,25 @@ async def running(log: Path) -> AsyncIterator[Node]:
         yield started
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def bystanders(running: Node, log: Path) -> AsyncIterator[Ear]:
-    """Two who only talk to each other. Afterwards nothing of their media is missing, no process died, nothing raised."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def quiet(running: Node) -> AsyncIterator[Ear]:
+    """Two who only talk to each other, all the time."""
     async with MeetingBot(running.url, "quiet", "Ann", subscribe=False) as ann, Ear(running.url, "quiet") as ear:
-        music = await ann.publish_audio(await speech(), "music")
-        camera = await ann.publish_video(PatternSource(), rate_hz=10)
-        tracks = (music.track_id, camera.track_id)
-        for track_id in tracks:
-            await ear.hears(track_id, 10)
+        await ann.publish_audio(await speech(), "music")
+        await ann.publish_video(PatternSource(), rate_hz=20)
+        await until(lambda: "" if len(ear.packets) == 2 else "sound and pictures")
         yield ear
-        for track_id in tracks:
-            await ear.hears(track_id, 10)
-            assert ear.missing(track_id) == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bystanders(running: Node, quiet: Ear, log: Path) -> AsyncIterator[None]:
+    """Those two, from before a test to after it: nothing of their media is missing, no process died, nothing raised."""
+    for track_id in quiet.packets:
+        await quiet.hears(track_id, 5)
+    yield
+    for track_id in quiet.packets:
+        await quiet.hears(track_id, 10)
+        assert quiet.missing(track_id) == []
     assert [child.restarts for child in running.supervisor.children.values()] == [0] * 5
     assert mistakes(log) == []
 
@@ -99,7 +105,7 @@ def datagrams(chance: random.Random) -> list[bytes]:
     return [stun, cut, swollen, record + chance.randbytes(40), packet, noise]
 
 
-async def test_datagrams_of_strangers(running: Node, bystanders: Ear) -> None:
+async def test_datagrams_of_strangers(running: Node, bystanders: None) -> None:
     chance = random.Random(1)
     before = await drops(running)
     address = await udp_address(running)
@@ -111,7 +117,7 @@ async def test_datagrams_of_strangers(running: Node, bystanders: Ear) -> None:
         await counts(running, before, DropReason.UNKNOWN_ADDRESS, DropReason.UNKNOWN_UFRAG, DropReason.MALFORMED_STUN)
 
 
-async def test_a_stranger_with_a_known_name_but_no_password_gets_no_address(running: Node, bystanders: Ear) -> None:
+async def test_a_stranger_with_a_known_name_but_no_password_gets_no_address(running: Node, bystanders: None) -> None:
     address = await udp_address(running)
     async with Intruder(running.url, "stun") as intruder:
         assert intruder.remote is not None
@@ -132,7 +138,7 @@ async def test_a_stranger_with_a_known_name_but_no_password_gets_no_address(runn
         await counts(running, before, DropReason.MALFORMED_STUN)
 
 
-async def test_a_guest_who_sends_nonsense(running: Node, bystanders: Ear) -> None:
+async def test_a_guest_who_sends_nonsense(running: Node, bystanders: None) -> None:
     chance = random.Random(2)
     async with Ear(running.url, "nonsense") as victim, Intruder(running.url, "nonsense") as intruder:
         listener = MeetingBot(running.url, "nonsense", "Voice", subscribe=False)
@@ -159,7 +165,7 @@ async def test_a_guest_who_sends_nonsense(running: Node, bystanders: Ear) -> Non
             assert victim.missing(track.track_id) == []
 
 
-async def test_packets_as_long_as_a_datagram_may_be(running: Node, bystanders: Ear) -> None:
+async def test_packets_as_long_as_a_datagram_may_be(running: Node, bystanders: None) -> None:
     async with Ear(running.url, "long") as victim, Intruder(running.url, "long") as intruder:
         await until(lambda: "" if len(victim.bot.tracks) == 2 else "the intruder's tracks")
 
@@ -208,7 +214,7 @@ async def ask(client: SignalingClient, event: str, body: Any) -> ErrorCode | Non
     return answer.error.code if answer.error else None
 
 
-async def test_requests_at_random_are_refused_with_a_code(running: Node, bystanders: Ear) -> None:
+async def test_requests_at_random_are_refused_with_a_code(running: Node, bystanders: None) -> None:
     chance = random.Random(3)
     client = SignalingClient(running.url)
     await client.connect()
@@ -242,7 +248,7 @@ def broken_sdps(chance: random.Random) -> list[str]:
     return broken
 
 
-async def test_broken_session_descriptions_are_refused_or_answered(running: Node, bystanders: Ear) -> None:
+async def test_broken_session_descriptions_are_refused_or_answered(running: Node, bystanders: None) -> None:
     chance = random.Random(4)
     codes = set()
     client = SignalingClient(running.url)
@@ -270,7 +276,7 @@ def packets(chance: random.Random) -> list[str | bytes]:
     ]
 
 
-async def test_frames_at_random_cost_at_most_the_connection(running: Node, bystanders: Ear) -> None:
+async def test_frames_at_random_cost_at_most_the_connection(running: Node, bystanders: None) -> None:
     url = f"{running.url}/socket.io/?EIO=4&transport=websocket"
     async with aiohttp.ClientSession() as http:
         for packet in packets(random.Random(5)):
@@ -281,7 +287,7 @@ async def test_frames_at_random_cost_at_most_the_connection(running: Node, bysta
                         await (connection.send_bytes(frame) if isinstance(frame, bytes) else connection.send_str(frame))
 
 
-async def test_a_message_that_is_too_long_ends_the_connection(running: Node, bystanders: Ear) -> None:
+async def test_a_message_that_is_too_long_ends_the_connection(running: Node, bystanders: None) -> None:
     url = f"{running.url}/socket.io/?EIO=4&transport=websocket"
     async with aiohttp.ClientSession() as http, http.ws_connect(url) as connection:
         await connection.receive()
