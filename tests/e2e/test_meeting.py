@@ -100,11 +100,20 @@ async def width_becomes(page: Page, fits: Callable[[int], bool], what: str) -> l
     return readings
 
 
-async def test_two_browsers_see_and_hear_each_other_without_a_freeze(node: Node, browser: Browser) -> None:
-    async with seen_by(browser) as ada, seen_by(browser) as bea:
+@pytest_asyncio.fixture(scope="class", loop_scope="module")
+async def two(node: Node, browser: Browser) -> AsyncIterator[tuple[Visit, Visit]]:
+    """Ada with a large window, Bea with a small one. Ada's camera may need 20 s to arrive at three layers."""
+    async with seen_by(browser) as ada, seen_by(browser, size=SMALL) as bea:
         await enter(ada.page, link(node, "two"), "Ada")
         await enter(bea.page, link(node, "two"), "Bea")
-        for page in (ada.page, bea.page):
+        yield ada, bea
+
+
+class TestTwoBrowsers:
+    """They stay in the room from one test to the next."""
+
+    async def test_they_see_and_hear_each_other_without_a_freeze(self, two: tuple[Visit, Visit]) -> None:
+        for page in (seen.page for seen in two):
             await plays(page)
             await hears(page)
 
@@ -115,13 +124,10 @@ async def test_two_browsers_see_and_hear_each_other_without_a_freeze(node: Node,
 
             await until(missing, 60)
 
-
-async def test_three_layers_come_and_a_larger_tile_gets_a_larger_one(
-    node: Node, browser: Browser, record_property: Callable[[str, object], None]
-) -> None:
-    async with seen_by(browser) as ada, seen_by(browser, size=SMALL) as bea:
-        await enter(ada.page, link(node, "layers"), "Ada")
-        await enter(bea.page, link(node, "layers"), "Bea")
+    async def test_three_layers_come_and_a_larger_tile_gets_a_larger_one(
+        self, two: tuple[Visit, Visit], record_property: Callable[[str, object], None]
+    ) -> None:
+        ada, bea = two
         await bea.page.keyboard.press("v")  # her own camera only costs
 
         async def missing() -> str:

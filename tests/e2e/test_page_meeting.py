@@ -48,6 +48,11 @@ navigator.mediaDevices.getDisplayMedia = async () => {
 """
 
 
+# The other themes differ in colours only, and what fits a small phone fits a phone: photographed, but no tests on their own.
+LOBBY_LOOKS = [(DESKTOP, False), (SMALL_PHONE, True)] + ([(DESKTOP, True), (PHONE, False)] if photographing() else [])
+LOOKS = [(DESKTOP, False), (PHONE, True)] + ([(DESKTOP, True), (PHONE, False)] if photographing() else [])
+
+
 async def _silence(page: Page) -> str:
     level = await page.locator(".level-bar").evaluate("(bar) => new DOMMatrix(getComputedStyle(bar).transform).a")
     return "" if level > 0.2 else "a sound on the level meter (the fake microphone beeps every second)"
@@ -55,7 +60,7 @@ async def _silence(page: Page) -> str:
 
 async def test_the_lobby_shows_the_camera_and_names_the_demo_room(browser: Browser, meeting: MockMeeting) -> None:
     meeting.config["demo_room"] = "demo"
-    for size, dark in ((DESKTOP, False), (DESKTOP, True), (PHONE, False), (SMALL_PHONE, True)):
+    for size, dark in LOBBY_LOOKS:
         async with visit(browser, size=size, dark=dark, script=NAMED_CAMERA) as seen:
             await seen.page.goto(meeting.url)
             await expect(seen.page.get_by_label("Room")).to_have_value("demo")
@@ -141,10 +146,6 @@ async def test_tab_reaches_every_control_and_leaves_the_chat_again(browser: Brow
             await page.keyboard.press("Tab")
             reached.add(await page.evaluate("document.activeElement.getAttribute('aria-label')"))
         assert {"Turn microphone off", "Turn camera off", "Captions", "People", "Processing", "Leave"} <= reached
-
-
-# The other two themes differ in colours only: photographed, but no test on its own.
-LOOKS = [(DESKTOP, False), (PHONE, True)] + ([(DESKTOP, True), (PHONE, False)] if photographing() else [])
 
 
 @pytest.mark.parametrize(("size", "dark"), LOOKS)

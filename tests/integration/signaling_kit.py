@@ -99,6 +99,10 @@ class Client:
         """Leave everything from now on in the buffers of the system; no public API of the library does that."""
         self.sio.eio.ws._response.connection.transport.pause_reading()
 
+    def read_on(self) -> None:
+        """Take what has piled up since `stop_reading`, the end of the connection included."""
+        self.sio.eio.ws._response.connection.transport.resume_reading()
+
     async def close(self) -> None:
         with contextlib.suppress(Exception):  # whatever state a test left it in
             await self.sio.disconnect()

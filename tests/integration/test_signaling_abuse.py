@@ -151,6 +151,7 @@ async def test_a_client_that_reads_nothing_is_cut_when_it_owes_two_mebibytes(roo
         peak = max(peak, waiting(socket.sid))
     assert UNREAD_MAX_BYTES // 2 < peak < UNREAD_MAX_BYTES + 100_000
     await ada.result("chat", {"text": "still here"})
+    deaf.read_on()
 
 
 async def test_malformed_payloads_of_every_request_are_refused_over_the_wire(tmp_path: Path) -> None:
