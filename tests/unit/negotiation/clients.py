@@ -13,7 +13,7 @@ from typing import Any
 import aioice.ice
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser, async_playwright
 
 from sfu.negotiation.answer import answer, parse_offer
 from sfu.negotiation.offer import SectionPool, Wanted, parse_answer
@@ -95,9 +95,12 @@ async def play(pool: SectionPool, client: Callable[[str], Awaitable[str]]) -> di
     return recorded
 
 
+Call = Callable[..., Awaitable[Any]]
+
+
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """A function that evaluates `name(...arguments)` in a page with the functions above."""
+async def chromium() -> AsyncIterator[Browser]:
+    """A browser; without a network it needs no devices and no server."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=str(CHROMIUM),
@@ -109,14 +112,19 @@ async def chromium() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
                 "--disable-quic",
             ],
         )
-        page = await browser.new_page()
-        await page.add_script_tag(content=PAGE)
-
-        async def call(name: str, *arguments: Any) -> Any:
-            return await page.evaluate(f"a => {name}(...a)", list(arguments))
-
-        yield call
+        yield browser
         await browser.close()
+
+
+async def caller(browser: Browser) -> Call:
+    """A function that evaluates `name(...arguments)` in a fresh page with the functions above."""
+    page = await browser.new_page()
+    await page.add_script_tag(content=PAGE)
+
+    async def call(name: str, *arguments: Any) -> Any:
+        return await page.evaluate(f"a => {name}(...a)", list(arguments))
+
+    return call
 
 
 def without_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
@@ -145,7 +153,8 @@ async def _record() -> None:
         lines = [line for line in sdp.splitlines() if not line.startswith("a=candidate")]
         (FIXTURES / f"{name}.sdp").write_text("\r\n".join(lines) + "\r\n", newline="")
 
-    async with chromium() as call:
+    async with chromium() as browser:
+        call = await caller(browser)
         save("chromium-h264-data", await call("publish", "H264", [], True))
         simulcast = await call("publish", "VP8", [{"rid": rid} for rid in "qhf"], False)
         save("chromium-simulcast", simulcast)

@@ -1,8 +1,12 @@
 """Real clients, live but without a network: they accept what we write, round after round."""
 
+from collections.abc import AsyncIterator
+
 import aioice.ice
 import pytest
+import pytest_asyncio
 from aiortc import RTCSessionDescription
+from playwright.async_api import Browser
 
 from sfu.negotiation.answer import parse_offer
 from sfu.negotiation.offer import SectionPool
@@ -12,18 +16,26 @@ from tests.unit.negotiation.clients import (
     aiortc_connection,
     aiortc_offer,
     answer_to,
+    caller,
     chromium,
     play,
     ssrcs,
     without_addresses,
 )
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium (apt-get install chromium)")
 
 
 @pytest.fixture(autouse=True)
 def no_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aioice.ice, "get_host_addresses", without_addresses)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
 
 
 async def test_aiortc_receives_through_a_pool_with_stable_ssrcs() -> None:
@@ -56,37 +68,37 @@ async def test_aiortc_publishes() -> None:
 
 @needs_chromium
 @pytest.mark.chromium
-async def test_chromium_publishes_pauses_and_shares() -> None:
-    async with chromium() as call:
-        offer = await call("publish", "VP8", [{"rid": rid} for rid in "qhf"], False)
-        layers = ["q", "h", "f"]
-        assert await call("answered", answer_to(offer, {"0", "1"})) == [["sendonly", [""]], ["sendonly", layers]]
-        offer = await call("share")
-        paused = await call("answered", answer_to(offer, {"0", "2"}, version=2))
-        assert paused == [["sendonly", [""]], ["inactive", layers], ["sendonly", [""]]]
-        offer = await call("share")
-        assert parse_offer(offer).media[1].published.rids == tuple(layers)
-        back = await call("answered", answer_to(offer, {"0", "1", "2"}, version=3))
-        assert back[1] == ["sendonly", layers]
+async def test_chromium_publishes_pauses_and_shares(browser: Browser) -> None:
+    call = await caller(browser)
+    offer = await call("publish", "VP8", [{"rid": rid} for rid in "qhf"], False)
+    layers = ["q", "h", "f"]
+    assert await call("answered", answer_to(offer, {"0", "1"})) == [["sendonly", [""]], ["sendonly", layers]]
+    offer = await call("share")
+    paused = await call("answered", answer_to(offer, {"0", "2"}, version=2))
+    assert paused == [["sendonly", [""]], ["inactive", layers], ["sendonly", [""]]]
+    offer = await call("share")
+    assert parse_offer(offer).media[1].published.rids == tuple(layers)
+    back = await call("answered", answer_to(offer, {"0", "1", "2"}, version=3))
+    assert back[1] == ["sendonly", layers]
 
 
 @needs_chromium
 @pytest.mark.chromium
-async def test_chromium_takes_no_data_channel_for_an_answer() -> None:
-    async with chromium() as call:
-        offer = await call("publish", "H264", [], True)
-        assert [entry[0] for entry in await call("answered", answer_to(offer, {"0", "1"}))] == ["sendonly", "sendonly"]
+async def test_chromium_takes_no_data_channel_for_an_answer(browser: Browser) -> None:
+    call = await caller(browser)
+    offer = await call("publish", "H264", [], True)
+    assert [entry[0] for entry in await call("answered", answer_to(offer, {"0", "1"}))] == ["sendonly", "sendonly"]
 
 
 @needs_chromium
 @pytest.mark.chromium
-async def test_chromium_receives_through_a_pool() -> None:
-    async with chromium() as call:
-        pool = SectionPool(stable_ssrcs=False, random_ssrc=ssrcs())
-        await play(pool, lambda offer: call("subscribe", offer))
-        assert [direction for direction, _ in await call("receiving")] == [
-            "inactive",
-            "recvonly",
-            "recvonly",
-            "recvonly",
-        ]
+async def test_chromium_receives_through_a_pool(browser: Browser) -> None:
+    call = await caller(browser)
+    pool = SectionPool(stable_ssrcs=False, random_ssrc=ssrcs())
+    await play(pool, lambda offer: call("subscribe", offer))
+    assert [direction for direction, _ in await call("receiving")] == [
+        "inactive",
+        "recvonly",
+        "recvonly",
+        "recvonly",
+    ]

@@ -41,15 +41,16 @@ def speech() -> Samples:
     return load(Path(assets.__file__).parent / "passage.opus")[: 8 * RATE_HZ]
 
 
-def voice(f0_hz: float, seconds: float, rate_hz: int = RATE_HZ) -> Samples:
-    """A steady vowel: a pulse train through two resonances, peak 0.5."""
-    at = np.arange(round(seconds * rate_hz)) / rate_hz
+def voice(f0_hz: int, seconds: float, rate_hz: int = RATE_HZ) -> Samples:
+    """A steady vowel: a pulse train through two resonances, peak 0.5. It repeats every second, and so is made for one."""
+    samples = round(seconds * rate_hz)
+    at = np.arange(min(samples, rate_hz)) / rate_hz
     sound = np.zeros(len(at))
     for harmonic in range(1, int(0.45 * rate_hz / f0_hz)):
         hz = harmonic * f0_hz
         gain = 1 / (1 + ((hz - 700) / 150) ** 2) + 0.4 / (1 + ((hz - 1_200) / 200) ** 2) + 0.01
         sound += gain * np.cos(2 * np.pi * hz * at)
-    return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+    return np.resize(0.5 * sound / np.abs(sound).max(), samples).astype(np.float32)
 
 
 def noise(samples: int, rms: float, seed: int = 1) -> Samples:
