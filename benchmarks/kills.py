@@ -209,11 +209,20 @@ async def kill(meeting: Meeting, label: str) -> float | None:
     return round(time.monotonic() - began, 2) if back else None
 
 
+async def settled(meeting: Meeting, seconds: float) -> None:
+    """Wait until both speakers were processed for so long without a break, or for a minute: a busy machine breaks it."""
+    began = time.monotonic()
+    since = began
+    while time.monotonic() - since < seconds and time.monotonic() - began < PATIENCE_S:
+        if not await meeting.processed():
+            since = time.monotonic()
+        await asyncio.sleep(POLL_S)
+
+
 async def observe(meeting: Meeting, label: str, rounds: list[Round], rng: random.Random) -> Kill:
-    """Wait until all is well and somebody speaks, kill, wait until it is back, and see what was noticed."""
-    await within(meeting.processed)
+    """Wait until all is well and both speak, kill, wait until it is back, and see what was noticed."""
     meeting.forget()
-    await asyncio.sleep(rng.uniform(*SETTLE_S))
+    await settled(meeting, rng.uniform(*SETTLE_S))
     before = await meeting.audio_at_page()
     while not all(speaker.speaking for speaker in meeting.speakers):  # noqa: ASYNC110  # asked at random times
         await asyncio.sleep(rng.uniform(0.01, 0.03))
@@ -291,6 +300,7 @@ async def measure(kills: int, others: int, seed: int, with_chromium: bool = True
             for number, label in enumerate(plan, start=1):
                 found.append(await observe(meeting, label, rounds, rng))
                 print(f"{number} of {len(plan)}: {line(label, found[-1:])}", flush=True)
+                write(found)
     return found
 
 
@@ -340,6 +350,12 @@ def report(kills: list[Kill]) -> str:
     )
 
 
+def write(kills: list[Kill]) -> None:
+    """After every kill, so that a run that is interrupted is not lost."""
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text(json.dumps([asdict(kill) for kill in kills], indent=1) + "\n")
+
+
 def main() -> int:
     """Run, print, write the report. The exit code does not depend on the figures."""
     parser = argparse.ArgumentParser(
@@ -353,8 +369,6 @@ def main() -> int:
     logs.configure("error", "benchmark")
     kills = asyncio.run(measure(arguments.kills, arguments.others, arguments.seed, not arguments.no_chromium))
     print(report(kills))
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps([asdict(kill) for kill in kills], indent=1) + "\n")
     print(f"report: {REPORT}")
     return 0
 
