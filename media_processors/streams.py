@@ -288,6 +288,7 @@ class PathStream:
 
     def _transform(self, sound: Samples) -> Samples:
         if self.chain.idle:
+            self._rest.end()
             return self.chain.process(sound, 0.0, False)
         if self._rest.push(sound):
             self._vad.reset()

@@ -222,8 +222,11 @@ class DownlinkEstimate:
         self._rembs = {key: entry for key, entry in self._rembs.items() if now_ns - entry[1] < STALE_NS}
         if len(self._rembs) < MAX_REMBS:
             self._rembs[tuple(ssrcs)] = (bitrate_bps, now_ns)
-        if self._remb_ns is None or self._estimate_bps is None or now_ns - self._remb_ns >= STALE_NS:
-            self._begin(now_ns, bitrate_bps)
+        if self._remb_ns is None or now_ns - self._remb_ns >= STALE_NS:
+            if self._estimate_bps is None or now_ns - max(self._feedback_ns or 0, self._remb_ns or 0) >= 2 * STALE_NS:
+                self._begin(now_ns, bitrate_bps)
+            self._queued = False
+            self._grown_ns = now_ns
             self._next_remb(now_ns, sent_bytes, video_bytes)
         elif now_ns - self._remb_ns >= REMB_NS:
             sent = max(0, sent_bytes - self._remb_sent_bytes)  # consumers that are gone took their counts with them

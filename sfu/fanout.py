@@ -76,18 +76,25 @@ class Fanout:
         self._set((*self.consumers, *consumers))
 
     def leave(self, consumer: Consumer) -> None:
-        """No longer to `consumer`; idempotent."""
-        self._set(tuple(member for member in self.consumers if member is not consumer))
+        """No longer to `consumer`; idempotent. A row is cut out, for a whole meeting may leave one after the other."""
+        if consumer not in self.consumers:
+            return
+        at = self.consumers.index(consumer)
+        self.consumers = self.consumers[:at] + self.consumers[at + 1 :]
+        self.downlinks = self.downlinks[:at] + self.downlinks[at + 1 :]
+        self.rows = self.rows[: at * ROW.size] + self.rows[(at + 1) * ROW.size :]
 
     def release(self) -> tuple[Consumer, ...]:
-        """Feed nobody any more and forget what was sent: the numbers that follow are unrelated. Returns who was fed."""
+        """Feed nobody any more: the numbers that follow are unrelated. Returns who was fed; NACKs are answered still."""
         released = self.consumers
         for consumer in released:
             consumer.settle()
         self._set(())
-        self.ring = [None] * len(self.ring)
-        self.packets = self.octets = self.newest_ext = 0
         return released
+
+    def forget(self) -> None:
+        """The source is gone: free what was kept for retransmissions."""
+        self.ring = [None] * len(self.ring)
 
     def _set(self, consumers: tuple[Consumer, ...]) -> None:
         feeds = [consumer.feed for consumer in consumers if consumer.feed is not None]
@@ -117,7 +124,7 @@ class Fanout:
         """A packet went out; a late one does not move the newest numbers back."""
         self.packets += 1
         self.octets += size_bytes
-        if seq_ext <= self.newest_ext and self.packets > 1:
+        if seq_ext <= self.newest_ext and self.newest_ns:
             return
         self.newest_ext = seq_ext
         self.newest_timestamp = timestamp

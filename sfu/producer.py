@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sfu.fanout import RING_PACKETS, Fanout
@@ -154,8 +154,8 @@ class Producer:
         self.sources: dict[str, Source] = {}
         self.consumers: tuple[Consumer, ...] = ()
         """Replaced, never changed, so that whoever runs over it is undisturbed."""
-        self.waiting: tuple[Consumer, ...] = ()
-        """Of these, who waits for a packet to begin with: of video, for a key frame of the target."""
+        self.waiting: dict[Consumer, None] = {}
+        """Of these, in order, who waits for a packet to begin with: of video, for a key frame of the target."""
         self.muted = False
         self.path: TrackPath | None = None
         self.level_extension = media.extension_ids.get("audio-level", 0)
@@ -184,10 +184,19 @@ class Producer:
         self.stop_waiting([consumer])
         consumer.leave()
 
+    def close(self) -> None:
+        """Nobody gets it any more, and nothing of it is kept; idempotent."""
+        for source in self.sources.values():
+            source.fanout.release()
+            source.fanout.forget()
+        self.consumers = ()
+        self.waiting.clear()
+
     def await_feed(self, consumers: Iterable[Consumer]) -> None:
         """Let them begin with the next packet that they can begin with; idempotent."""
-        self.waiting = (*self.waiting, *(c for c in consumers if c not in self.waiting))
+        self.waiting.update(dict.fromkeys(consumers))
 
-    def stop_waiting(self, consumers: Sequence[Consumer]) -> None:
+    def stop_waiting(self, consumers: Iterable[Consumer]) -> None:
         """They have begun, or shall not; idempotent."""
-        self.waiting = tuple(c for c in self.waiting if c not in consumers)
+        for consumer in consumers:
+            self.waiting.pop(consumer, None)

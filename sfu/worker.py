@@ -333,7 +333,7 @@ async def run(settings: SfuSettings, run_dir: Path, index: int) -> None:
     await worker.start()
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at by every later collection
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    gc.set_threshold(GC_THRESHOLD, 10, 10)
     try:
         await asyncio.Event().wait()
     finally:

@@ -84,8 +84,10 @@ class PythonPlane:
                 del self._inbound[producer.peer]
         for source in producer.sources.values():
             self._feedback.forget(source)
-        for consumer in producer.consumers:
-            self.remove_consumer(consumer)
+        consumers = producer.consumers
+        producer.close()
+        for consumer in consumers:
+            self._forget(consumer)
 
     def add_consumer(self, consumer: Consumer) -> None:
         """See `DataPlane`."""
@@ -96,6 +98,9 @@ class PythonPlane:
     def remove_consumer(self, consumer: Consumer) -> None:
         """See `DataPlane`."""
         consumer.producer.remove_consumer(consumer)
+        self._forget(consumer)
+
+    def _forget(self, consumer: Consumer) -> None:
         if self._consumers.get((consumer.peer, consumer.ssrc)) is consumer:
             del self._consumers[consumer.peer, consumer.ssrc]
 
@@ -110,7 +115,7 @@ class PythonPlane:
 
     def set_target(self, consumer: Consumer, target: Source | None, now_ns: int) -> None:
         """See `DataPlane`."""
-        if target is consumer.target:
+        if target is consumer.target or consumer not in consumer.producer.consumers:
             return
         consumer.target = target
         producer = consumer.producer
@@ -177,6 +182,8 @@ class PythonPlane:
         if not _within_rate(source, payload, now_ns):
             drops[DropReason.RATE] += 1
         elif producer.kind == "video":
+            if source.nacks is not None:
+                source.nacks.note(reception.extended, now_ns)
             descriptor = vp8.parse(payload) if producer.codec == "vp8" else None
             keyframe = descriptor.keyframe if descriptor is not None else _KEYFRAME_TESTS[producer.codec](payload)
             video = VideoPacket(reception.extended, head.marker, head.timestamp, payload, descriptor)
@@ -203,7 +210,7 @@ class PythonPlane:
         """See `DataPlane`."""
         producer = source.producer
         if producer.waiting:
-            _begin(source, producer.waiting, packet.seq_ext, packet.timestamp, now_ns, None)
+            _begin(source, list(producer.waiting), packet.seq_ext, packet.timestamp, now_ns, None)
         head = _Head(
             _AUDIO,
             _FIRST_BYTE | packet.marker | PAYLOAD_TYPES["opus"][0],
@@ -219,8 +226,6 @@ class PythonPlane:
     def _video(self, source: Source, packet: VideoPacket, keyframe: bool, now_ns: int) -> None:
         producer = source.producer
         ext, descriptor = packet.seq_ext, packet.vp8
-        if source.nacks is not None:
-            source.nacks.note(ext, now_ns)
         if keyframe:
             self._feedback.keyframe_arrived(source)
             if descriptor is not None:

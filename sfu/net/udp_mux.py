@@ -191,7 +191,7 @@ class UdpMux:
 def _arrival_ns(ancillary: list[tuple[int, int, bytes]], clock_offset_ns: int) -> int:
     """When the kernel took a datagram, on the monotonic clock; 0 if it did not say."""
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
             seconds, nanoseconds = _TIMESPEC.unpack_from(data)
             return int(seconds * 1_000_000_000 + nanoseconds + clock_offset_ns)
     return 0

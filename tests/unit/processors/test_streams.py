@@ -388,3 +388,17 @@ def test_a_switch_in_silence_takes_effect_before_the_next_word(vad: SileroVad) -
     run(stream, silence[50:])
     assert 0 < counting.samples < RATE_HZ // 2
     assert not stream.chain.dry
+
+
+def test_silence_before_a_transform_was_idle_does_not_count_after_it(vad: SileroVad) -> None:
+    stream = PathStream(opened(), {"denoise": Counting()}, vad.open(), PathCounters())
+    packets = [packet(index, payload) for index, payload in enumerate(publish(np.zeros(RATE_HZ, np.float32)))]
+    run(stream, packets[:20])
+    stage = stream.chain.stages[0]
+    stage._rest_samples, stage._fade.gain = PACKET, 0.0  # as if it had been too slow for a moment
+    run(stream, packets[20:21])
+    counting = stage._framer._stream
+    assert isinstance(counting, Counting)
+    before = counting.samples
+    run(stream, packets[21:26])
+    assert counting.samples == before + 5 * PACKET

@@ -7,7 +7,7 @@ import pytest
 from sfu.consumer import Consumer
 from sfu.errors import DropReason
 from sfu.producer import Producer
-from sfu.rtp import nack
+from sfu.rtp import nack, rtcp
 from sfu.rtp import vp8 as vp8_format
 from tests.unit.sfu.rig import Rig, RigPeer, rtp, vp8
 
@@ -65,17 +65,59 @@ def test_what_is_not_sent_yet_cannot_be_had_by_a_nack(rig: Rig) -> None:
     assert rig.drops(DropReason.RTX_GONE) == 2
 
 
-def test_after_a_mute_old_packets_cannot_be_taken_for_new_ones(rig: Rig) -> None:
+def test_after_a_mute_old_packets_are_not_taken_for_new_ones(rig: Rig) -> None:
     producer, consumer, peer = layered(rig)
     ((first, _),) = peer.received()
     producer.set_muted(True)
     frame(rig, 2)
     producer.set_muted(False)
     frame(rig, 3, keyframe=True)
-    rig.rtcp(peer, nack.build(9, consumer.ssrc, [first.seq]))
     ((head, _),) = peer.received()
     assert head.seq == first.seq + 1
-    assert rig.drops(DropReason.RTX_GONE) == 1
+    rig.rtcp(peer, nack.build(9, consumer.ssrc, [first.seq, head.seq]))
+    assert [payload[-2:] for _, payload in peer.received()] == [b"\x0a\x01", b"\x0a\x03"]
+
+
+def test_a_track_that_ends_feeds_nobody_and_keeps_nothing(rig: Rig) -> None:
+    producer, consumer, _ = layered(rig)
+    source = producer.sources["q"]
+    assert any(source.fanout.ring)
+    rig.plane.remove_producer(producer)
+    assert (source.fanout.consumers, producer.consumers, producer.waiting) == ((), (), {})
+    assert not any(source.fanout.ring)
+    rig.publisher.rtcp.clear()
+    rig.target(consumer, None)
+    rig.target(consumer, producer.sources["f"])  # the layers' clock did not know yet
+    assert producer.waiting == {}
+    assert rig.publisher.rtcp == []
+
+
+def test_everybody_may_switch_at_once(rig: Rig) -> None:
+    producer = rig.producer("video", rids=("q", "f"))
+    viewers = [rig.consumer(producer, 100 + 2 * index)[:2] for index in range(5)]
+    frame(rig, 0, keyframe=True)
+    for viewer, _ in viewers:
+        rig.target(viewer, producer.sources["q"])
+    frame(rig, 1, keyframe=True)
+    for viewer, _ in viewers:
+        rig.target(viewer, producer.sources["f"])
+    frame(rig, 2, keyframe=True)
+    frame(rig, 3)
+    for _, peer in viewers:
+        assert [payload[-2:] for _, payload in peer.received()] == [b"\x0a\x01", b"\x0a\x02", b"\x14\x02", b"\x14\x03"]
+    assert producer.sources["q"].fanout.rows == b""
+
+
+def test_a_packet_that_came_is_not_asked_for_even_if_it_makes_no_sense(rig: Rig) -> None:
+    layered(rig)
+    rig.publish(rtp("video", 10_002, 6000, b"\x90", ssrc=10, rid="q"))
+    frame(rig, 3)
+    assert rig.drops(DropReason.MALFORMED_RTP) == 1
+    rig.publisher.rtcp.clear()
+    rig.plane.tick(10**18)
+    parts = [part for packet in rig.publisher.rtcp for part in rtcp.split(packet)]
+    asked = [nack.parse(rtcp.split_feedback(part).fci) for part in parts if part.count == rtcp.FMT_NACK]
+    assert asked == [[20_002]], "only of the other layer is it missing"
 
 
 def test_a_newcomer_begins_at_a_key_frame_and_disturbs_nobody(rig: Rig) -> None:

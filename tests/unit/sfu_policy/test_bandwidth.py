@@ -286,6 +286,16 @@ def test_whatever_a_subscriber_reports_the_estimate_stays_within_bounds(
         assert 0.0 <= estimate.loss(now_ns) <= 1.0
 
 
+def test_what_a_link_was_found_to_carry_outlives_the_change_to_remb() -> None:
+    estimate = DownlinkEstimate()
+    end_ns = feed(estimate, range(100))
+    before_bps = estimate.estimate_bps(end_ns)
+    assert before_bps is not None
+    for second in range(1, 6):
+        estimate.remb(600_000, end_ns + second * S, [1], second * 60_000, second * 60_000)
+    assert estimate.estimate_bps(end_ns + 5 * S) == before_bps
+
+
 def test_sound_is_no_part_of_what_an_estimate_of_video_may_not_reach() -> None:
     estimate = DownlinkEstimate()
     for second in range(30):  # 40 kb/s of video, 200 kb/s of sound
