@@ -27,7 +27,7 @@ from av import AudioFrame
 from playwright.async_api import Page
 
 from benchmarks.bypass import MS, PACKET_SAMPLES, Studio, Voice
-from benchmarks.seams import Peaks, Round, assess, largest_gap
+from benchmarks.seams import Peaks, Round, arrival_gap_ms, assess, timestamp_gap_ms
 from bots import AudioPublication, BotState, MeetingBot, RawRtp
 from bots.sources import audio_frame
 from candor import logs
@@ -49,6 +49,10 @@ AROUND_S = 1.2
 WATCHED_S = 4.0
 """From the kill on, at least."""
 POLL_S = 0.05
+NOTICED_S = 3.0
+"""Within so much everybody has been told of a death."""
+ON_THE_WAY_NS = 200 * MS
+"""A worker's last packets have arrived so long after its death."""
 PATIENCE_S = 60.0
 
 
@@ -76,8 +80,9 @@ class Heard:
     """What was noticed of one speaker."""
 
     voice: str
-    timestamp_gap_ms: float
-    """Largest step of RTP timestamps from one received packet to the next; without loss it is 20."""
+    timestamp_gap_ms: float | None
+    """Largest step of RTP timestamps from one received packet to the next; 20 without loss. None after the death of a worker,
+    whose successor numbers anew."""
     arrival_gap_ms: float
     peaks: Peaks
 
@@ -127,8 +132,17 @@ class Meeting:
             yield
 
     def received(self, microphone: AudioPublication, since_ns: int) -> list[RawRtp]:
-        """The packets of a speaker that arrived since then."""
+        """The packets of a speaker's present track that arrived since then."""
         return [one for one in self.ear.packets.get(microphone.track_id, []) if one.arrival_ns >= since_ns]
+
+    def track_ids(self) -> list[str]:
+        """Under which names the speakers are published just now; a worker's death changes them."""
+        return [microphone.track_id for microphone in self.microphones]
+
+    def between(self, track_ids: set[str], since_ns: int, until_ns: int) -> list[RawRtp]:
+        """The packets of tracks that arrived in that stretch of time, in the order of arrival."""
+        packets = [one for name in track_ids for one in self.ear.packets.get(name, [])]
+        return sorted((one for one in packets if since_ns <= one.arrival_ns < until_ns), key=lambda one: one.arrival_ns)
 
     def forget(self) -> None:
         """Forget all packets so far."""
@@ -170,7 +184,7 @@ class Meeting:
         )
 
     def back(self, label: str, since_ns: int) -> Callable[[], Awaitable[bool]]:
-        """Whether the work of a process that was started anew at that time is done again."""
+        """Whether the work of a process that died before that time is done."""
         conditions: dict[str, Callable[[], Awaitable[bool]]] = {
             "path": self.processed,
             "watch": self.captioned,
@@ -181,11 +195,11 @@ class Meeting:
         return conditions[label]
 
 
-async def within(condition: Callable[[], Awaitable[bool]]) -> bool:
-    """Wait until a condition holds; whether it did within a minute."""
+async def within(condition: Callable[[], Awaitable[bool]], limit_s: float = PATIENCE_S) -> bool:
+    """Wait until a condition holds; whether it did in time."""
     began = time.monotonic()
     while not await condition():
-        if time.monotonic() - began > PATIENCE_S:
+        if time.monotonic() - began > limit_s:
             return False
         await asyncio.sleep(POLL_S)
     return True
@@ -198,15 +212,18 @@ async def kill(meeting: Meeting, label: str) -> float | None:
     if pid is None:
         return None
     began = time.monotonic()
+    back = meeting.back(label, time.monotonic_ns() + ON_THE_WAY_NS)
     os.kill(pid, signal.SIGKILL)
+
+    async def noticed() -> bool:
+        return not await back()
 
     async def replaced() -> bool:
         return supervisor.pid(label) not in (None, pid)
 
-    if not await within(replaced):
-        return None
-    back = await within(meeting.back(label, time.monotonic_ns()))
-    return round(time.monotonic() - began, 2) if back else None
+    await within(noticed, NOTICED_S)  # until then the old process's work looks done
+    done = await within(replaced) and await within(back)
+    return round(time.monotonic() - began, 2) if done else None
 
 
 async def settled(meeting: Meeting, seconds: float) -> None:
@@ -226,25 +243,23 @@ async def observe(meeting: Meeting, label: str, rounds: list[Round], rng: random
     before = await meeting.audio_at_page()
     while not all(speaker.speaking for speaker in meeting.speakers):  # noqa: ASYNC110  # asked at random times
         await asyncio.sleep(rng.uniform(0.01, 0.03))
-    processed_before = await meeting.processed()
+    processed_before, names = await meeting.processed(), meeting.track_ids()
     at_ns = time.monotonic_ns()
     back_s = None if label == NOBODY else await kill(meeting, label)
     await asyncio.sleep(max(AROUND_S, WATCHED_S - (time.monotonic_ns() - at_ns) / 1e9))
-    watched_s = (time.monotonic_ns() - at_ns) / 1e9
+    end_ns = time.monotonic_ns()
     after = await meeting.audio_at_page()
     same = label != "worker-0"  # whose clients make new connections, which count anew
     grown = {name: after[name] - before[name] for name in after} if same else {}
-    tracks = [meeting.received(microphone, at_ns - round(AROUND_S * 1e9)) for microphone in meeting.microphones]
-    heard = [
-        await asyncio.to_thread(judge, packets, told, at_ns)
-        for packets, told in zip(tracks, rounds, strict=True)
-        if len(packets) > 1
-    ]
+    heard = []
+    for old, new, told in zip(names, meeting.track_ids(), rounds, strict=True):
+        packets = meeting.between({old, new}, at_ns - round(AROUND_S * 1e9), end_ns)
+        heard.append(await asyncio.to_thread(judge, packets, told, at_ns, end_ns, same and old == new))
     return Kill(
         killed=label,
         back_s=back_s,
         processed_before=processed_before,
-        watched_s=round(watched_s, 2),
+        watched_s=round((end_ns - at_ns) / 1e9, 2),
         concealed_ms=round(grown["concealedSamples"] / 48, 1) if grown else None,
         received_ms=round(grown["totalSamplesReceived"] / 48, 1) if grown else None,
         load_average=round(os.getloadavg()[0], 1),
@@ -252,10 +267,14 @@ async def observe(meeting: Meeting, label: str, rounds: list[Round], rng: random
     )
 
 
-def judge(packets: list[RawRtp], told: Round, at_ns: int) -> Heard:
-    """One speaker's packets around a kill at that time."""
-    gap = largest_gap([packet for packet in packets if packet.arrival_ns > at_ns - 100 * MS])
-    return Heard(told.name, gap.timestamp_ms, gap.arrival_ms, assess(packets, told, at_ns))
+def judge(packets: list[RawRtp], told: Round, at_ns: int, end_ns: int, same: bool) -> Heard:
+    """One speaker's packets around a kill and until the end; `same` if they are all of one stream."""
+    since_ns = at_ns - 100 * MS
+    arrival_ms = arrival_gap_ms(packets, since_ns, end_ns)
+    if not same:
+        return Heard(told.name, None, arrival_ms, Peaks(None, None))
+    around = [packet for packet in packets if packet.arrival_ns > since_ns]
+    return Heard(told.name, timestamp_gap_ms(around), arrival_ms, assess(packets, told, at_ns))
 
 
 async def load_voices(studio: Studio) -> list[Voice]:

@@ -32,14 +32,6 @@ PUBLISHER_BPS = 96_000
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """The longest step from one received packet to the next."""
-
-    timestamp_ms: float
-    arrival_ms: float
-
-
-@dataclass(frozen=True, slots=True)
 class Peaks:
     """Of the 200 ms around each change, over the louder reference; None where there was no change, or nothing to compare with."""
 
@@ -87,13 +79,16 @@ class Round:
         return round(best / PACKET_SAMPLES) % self.packets if likeness[best] > LIKE_ENOUGH else None
 
 
-def largest_gap(packets: list[RawRtp]) -> Gap:
-    """Of packets in the order of arrival. Raises ValueError if there are fewer than two."""
-    if len(packets) < 2:
-        raise ValueError("fewer than two packets arrived")
+def timestamp_gap_ms(packets: list[RawRtp]) -> float | None:
+    """The largest step of RTP timestamps from one packet of a stream to the next, 20 without loss; None of fewer than two."""
     times = np.unique(unwrap([packet.timestamp for packet in packets], 32))
-    waits_ns = [after.arrival_ns - before.arrival_ns for before, after in itertools.pairwise(packets)]
-    return Gap(float(np.diff(times).max()) * 1000 / RATE_HZ, round(max(waits_ns) / MS, 1))
+    return float(np.diff(times).max()) * 1000 / RATE_HZ if len(times) > 1 else None
+
+
+def arrival_gap_ms(packets: list[RawRtp], since_ns: int, until_ns: int) -> float:
+    """The longest time in that stretch in which nothing arrived."""
+    arrivals_ns = [packet.arrival_ns for packet in packets if since_ns < packet.arrival_ns < until_ns]
+    return round(max(b - a for a, b in itertools.pairwise([since_ns, *arrivals_ns, until_ns])) / MS, 1)
 
 
 def assess(packets: list[RawRtp], told: Round, since_ns: int) -> Peaks:
@@ -101,6 +96,8 @@ def assess(packets: list[RawRtp], told: Round, since_ns: int) -> Peaks:
 
     `packets` of one track, from 1 s before to 200 ms after both changes at least.
     """
+    if not packets:
+        return Peaks(None, None)
     places = _places(packets)
     changes = [
         place

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bypass import MAX_PEAK_DB, PACKET_NS, PACKET_SAMPLES, Kind, Listener, Studio, Track, force
-from benchmarks.seams import SILENCE, Round, assess, largest_gap
+from benchmarks.seams import SILENCE, Peaks, Round, arrival_gap_ms, assess, timestamp_gap_ms
 from bots import RawRtp
 from tests.unit.processors.sounds import speech
 
@@ -51,7 +51,7 @@ def test_both_changes_are_found_and_no_louder_than_the_speech(killed: tuple[Reco
     for peak_db in (peaks.away_db, peaks.return_db):
         assert peak_db is not None
         assert -MAX_PEAK_DB < peak_db < MAX_PEAK_DB
-    assert largest_gap(recorder.packets).timestamp_ms == 20
+    assert timestamp_gap_ms(recorder.packets) == 20
 
 
 def test_a_burst_at_a_change_is_seen(killed: tuple[Recorder, Round, int]) -> None:
@@ -74,8 +74,8 @@ def _quieter(listener: Listener, factor: float) -> Listener:
 def test_a_lost_packet_is_a_gap_and_nothing_else(killed: tuple[Recorder, Round, int]) -> None:
     recorder, told, at_ns = killed
     packets = recorder.packets[:50] + recorder.packets[51:]
-    assert largest_gap(packets).timestamp_ms == 40
-    assert largest_gap(packets).arrival_ms == 40
+    assert timestamp_gap_ms(packets) == 40
+    assert arrival_gap_ms(packets, packets[0].arrival_ns, packets[-1].arrival_ns) == 40
     assert assess(packets, told, at_ns) == assess(recorder.packets, told, at_ns)
 
 
@@ -85,6 +85,13 @@ def test_without_a_change_there_are_no_peaks(killed: tuple[Recorder, Round, int]
     assert (peaks.away_db, peaks.return_db) == (None, None)
 
 
-def test_a_single_packet_has_no_gap(killed: tuple[Recorder, Round, int]) -> None:
-    with pytest.raises(ValueError, match="two packets"):
-        largest_gap(killed[0].packets[:1])
+def test_nothing_received_is_one_long_gap() -> None:
+    assert timestamp_gap_ms([]) is None
+    assert arrival_gap_ms([], 0, 3_000_000_000) == 3000
+
+
+def test_packets_at_the_edges_only_leave_a_gap_between(killed: tuple[Recorder, Round, int]) -> None:
+    recorder, told, _ = killed
+    start_ns = recorder.packets[0].arrival_ns
+    assert arrival_gap_ms(recorder.packets[:5], start_ns - 1, start_ns + 1_000_000_000) == 920
+    assert assess([], told, 0) == Peaks(None, None)
