@@ -15,6 +15,7 @@ from enum import Enum
 
 import numpy as np
 
+from media_processors.audio.silence import SILENT_PEAK
 from media_processors.base import Samples
 
 STRETCH_MS = 300
@@ -77,7 +78,7 @@ class Guard:
         """
         duration_ms = len(raw) * 1000 / _RATE_HZ
         raw_power = float(np.dot(raw, raw)) / len(raw)
-        if speech < _UNLIKELY:
+        if speech < _UNLIKELY and raw_power > SILENT_PEAK**2:  # a muted microphone says nothing about the room
             self._hear_noise(raw_power, duration_ms)
         if speaking and raw_power > _TINY:
             self._hear_spectrum(raw, duration_ms)

@@ -9,7 +9,6 @@ frame. Its public `rnnoise_model_from_buffer` takes a model without them; measur
 time halves.
 """
 
-import contextlib
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -100,13 +99,30 @@ def int8_model(lib: ctypes.CDLL) -> bytes:
     return bytes(model)
 
 
+class RnnoiseModel:
+    """Weights that the library reads as long as anybody uses them; without any, it takes its own."""
+
+    def __init__(self, lib: ctypes.CDLL, weights: bytes = b"") -> None:
+        self.lib = lib
+        self._weights = weights
+        self.handle: int | None = lib.rnnoise_model_from_buffer(weights, len(weights)) if weights else None
+
+    @classmethod
+    def int8(cls, lib: ctypes.CDLL) -> "RnnoiseModel":
+        """The quick one; of another build than the pinned one, its own choice of weights, with the same answers."""
+        try:
+            return cls(lib, int8_model(lib))
+        except ValueError:
+            return cls(lib)
+
+
 class RnnoiseStream:
     """RNNoise on one track."""
 
     delay_samples = DELAY_SAMPLES
 
-    def __init__(self, lib: ctypes.CDLL, model: int | None) -> None:
-        self._lib = lib
+    def __init__(self, model: RnnoiseModel) -> None:
+        self._lib = model.lib
         self._model = model
         self._state = 0
         self._finalizer: weakref.finalize[..., RnnoiseStream] | None = None
@@ -127,7 +143,7 @@ class RnnoiseStream:
         """Forget the past."""
         if self._finalizer is not None:
             self._finalizer()
-        self._state = self._lib.rnnoise_create(self._model)
+        self._state = self._lib.rnnoise_create(self._model.handle)
         self._finalizer = weakref.finalize(self, self._lib.rnnoise_destroy, self._state)
 
 
@@ -139,18 +155,12 @@ class Rnnoise:
     frame_samples = FRAME_SAMPLES
 
     def __init__(self) -> None:
-        self._lib: ctypes.CDLL | None = None
         self._missing: UnavailableError | None = None
-        self._weights = b""
-        self._model: int | None = None
+        self._model: RnnoiseModel | None = None
         try:
-            self._lib = load_library()
+            self._model = RnnoiseModel.int8(load_library())
         except UnavailableError as error:
             self._missing = error
-            return
-        with contextlib.suppress(ValueError):  # another build: its own choice of weights, same answers
-            self._weights = int8_model(self._lib)
-            self._model = self._lib.rnnoise_model_from_buffer(self._weights, len(self._weights))
 
     def info(self) -> ProcessorInfo:
         """Available if the library was loaded."""
@@ -170,6 +180,6 @@ class Rnnoise:
 
     def open(self, track: TrackRef) -> RnnoiseStream:
         """State for one track. Raises UnavailableError."""
-        if self._lib is None:
+        if self._model is None:
             raise self._missing or UnavailableError("librnnoise is not loaded", _COMMAND)
-        return RnnoiseStream(self._lib, self._model)
+        return RnnoiseStream(self._model)

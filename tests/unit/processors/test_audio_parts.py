@@ -1,13 +1,14 @@
 """Denoiser, voice activity, resampler: what is measured of each, and what happens without its file."""
 
 import ctypes
+import gc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from media_processors.audio import denoise, vad
-from media_processors.audio.denoise import DELAY_SAMPLES, Rnnoise, int8_model
+from media_processors.audio.denoise import DELAY_SAMPLES, Rnnoise, RnnoiseModel, int8_model
 from media_processors.audio.resample import Downsampler
 from media_processors.audio.vad import SileroVad, SpeechGate
 from media_processors.errors import UnavailableError
@@ -57,7 +58,7 @@ def test_the_int8_weights_answer_as_the_float_weights_do(rnnoise: Rnnoise, track
     assert 3_000_000 < len(int8_model(lib)) < 4_000_000
     sound = speech()[: 3 * 48_000] + noise(3 * 48_000, rms=0.01)
     int8 = rnnoise.open(track).process(sound)
-    floats = denoise.RnnoiseStream(lib, None).process(sound)
+    floats = denoise.RnnoiseStream(RnnoiseModel(lib)).process(sound)
     assert not np.array_equal(int8, floats)
     assert level_db(int8 - floats) < level_db(floats) - 30
 
@@ -177,7 +178,15 @@ def test_freed_streams_are_freed(rnnoise: Rnnoise, track: TrackRef) -> None:
             destroyed.append(state)
             self._destroy(state)
 
-    stream = denoise.RnnoiseStream(Counting(denoise.load_library()), None)  # type: ignore[arg-type]  # counts calls
+    counting = Counting(denoise.load_library())
+    stream = denoise.RnnoiseStream(RnnoiseModel(counting))  # type: ignore[arg-type]  # counts calls
     stream.reset()
     del stream
     assert len(destroyed) == 2
+
+
+def test_a_stream_keeps_its_weights_when_nobody_else_does(track: TrackRef) -> None:
+    alone = Rnnoise().open(track)
+    gc.collect()
+    sound = noise(48_000, rms=0.05)
+    assert np.array_equal(alone.process(sound), Rnnoise().open(track).process(sound))

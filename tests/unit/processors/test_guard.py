@@ -93,6 +93,18 @@ def test_removing_noise_between_words_is_not_losing_speech() -> None:
     assert (guard.state, guard.trips) == (GuardState.WET, 0)
 
 
+def test_a_muted_microphone_does_not_make_the_room_quiet() -> None:
+    """The noise under the end of a word, right after being unmuted, is not speech that the transform loses."""
+    guard = Guard()
+    room = noise(24_000, rms=0.02)
+    feed(guard, room, 0.01, speech=0.0)
+    feed(guard, wideband(0.5), 1.0, speech=1.0)
+    assert guard.state is GuardState.WET
+    feed(guard, np.zeros(5 * 48_000, np.float32), 1.0, speech=0.0)
+    feed(guard, room, 0.01, speech=1.0)
+    assert (guard.state, guard.trips) == (GuardState.WET, 0)
+
+
 def test_narrowband_speech_starts_dry_and_wideband_speech_ends_that() -> None:
     guard = Guard()
     feed(guard, noise(24_000, rms=0.0001), 0.1, speech=0.0)
