@@ -18,8 +18,9 @@ from models.speech import SAMPLE_RATE_HZ, Utterance
 
 FRAME_MS = 10
 MAX_HMMS = 5_000
-"""States of words that the search follows in a frame, of the 30 000 that are usual. Measured on the demo's lines, raw and denoised:
-the same words, for a fifth less CPU of clear speech and less than half of noisy speech, which otherwise takes twice its own time."""
+"""States of words that the search follows in a frame, of the 30 000 that are usual. Measured on the demo's lines, raw and
+denoised: the same words, for a fifth less CPU of clear speech and less than half of noisy speech, which otherwise takes twice
+its own time."""
 _VARIANT = re.compile(r"\(\d+\)$")
 """The dictionary writes a second pronunciation as `word(2)`."""
 
