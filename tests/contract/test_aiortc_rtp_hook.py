@@ -62,6 +62,8 @@ async def test_the_hook_sees_every_packet_and_aiortc_still_decodes() -> None:
     assert (first.track_id, first.kind, first.ssrc != 0) == ("t1", "audio", True)
     for index, packet in enumerate(packets[:20]):
         assert packet.sequence_number == (first.sequence_number + index) % 65536
-        assert packet.timestamp == (first.timestamp + 960 * index) % 2**32
+        samples = (packet.timestamp - first.timestamp) % 2**32
+        assert samples % 960 == 0
+        assert samples >= 960 * index  # more if this computer was busy and the bot left some out
         assert packet.payload
         assert packet.arrival_ns >= first.arrival_ns
