@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 def _default_decoders() -> int:
-    """Half the cores: a decoder has the lowest priority, but on a core's second thread it slows the first one all the same."""
+    """Half the cores, at most four: the rest is for media."""
     return max(1, min((os.cpu_count() or 1) // 2, 4))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sfu.rtp.vp8 import Vp8Descriptor
@@ -76,7 +77,10 @@ class Fanout:
         self._set((*self.consumers, *consumers))
 
     def leave(self, consumer: Consumer) -> None:
-        """No longer to `consumer`; idempotent. A row is cut out, for a whole meeting may leave one after the other."""
+        """No longer to `consumer`; idempotent. A row is cut out, for a whole meeting may leave one after the other.
+
+        `first_ext` stays: where it is higher than need be, `who_takes` is asked for nothing.
+        """
         if consumer not in self.consumers:
             return
         at = self.consumers.index(consumer)
@@ -114,11 +118,9 @@ class Fanout:
 
     def who_takes(self, seq_ext: int) -> tuple[bytes, tuple[Downlink, ...]]:
         """(rows, downlinks) of those whom this late packet concerns: what is from before a switch belongs to the old layer."""
-        takers = [c for c in self.consumers if c.feed is not None and c.feed.first_ext <= seq_ext]
-        rows = (
-            ROW.pack(*row) for row, c in zip(ROW.iter_unpack(self.rows), self.consumers, strict=True) if c in takers
-        )
-        return b"".join(rows), tuple(consumer.downlink for consumer in takers)
+        takes = [c.feed is not None and c.feed.first_ext <= seq_ext for c in self.consumers]
+        rows = (ROW.pack(*row) for row in compress(ROW.iter_unpack(self.rows), takes))
+        return b"".join(rows), tuple(compress(self.downlinks, takes))
 
     def sent(self, seq_ext: int, timestamp: int, size_bytes: int, now_ns: int, vp8: Vp8Descriptor | None) -> None:
         """A packet went out; a late one does not move the newest numbers back."""

@@ -18,9 +18,9 @@ from models.speech import SAMPLE_RATE_HZ, Utterance
 
 FRAME_MS = 10
 MAX_HMMS = 5_000
-"""States of words that the search follows in a frame, of the 30 000 that are usual. Measured on the demo's lines, raw and
-denoised: the same words, for a fifth less CPU of clear speech and less than half of noisy speech, which otherwise takes twice
-its own time."""
+"""States of words that the search follows in a frame, of the 30 000 that are usual. Word error rate and CPU per second of sound
+with 30 000 and with this, on the demo's lines: clean .08, .08 and .58, .35 s; denoised 15 dB .11, .11 and .63, .45 s; noisy and not
+denoised .78, .89 and 1.98, .83 s: it gives up a little of what is hopeless anyway."""
 _VARIANT = re.compile(r"\(\d+\)$")
 """The dictionary writes a second pronunciation as `word(2)`."""
 
