@@ -21,7 +21,7 @@ QUEUE_PACKETS = 250
 """5 s of sound. One more, and the oldest packet is dropped."""
 PAUSED_AFTER_S = 0.7
 """A track that sends nothing for so long has paused; the longest silence between packets under DTX is 0.4 s."""
-LINGER_S = 12.0
+LINGER_S = 32.0
 """How long an observer may take to say what is left of a track that ended."""
 
 log = structlog.get_logger()

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 def _default_decoders() -> int:
-    """Half the cores, at most four: the rest is for media."""
-    return max(1, min((os.cpu_count() or 1) // 2, 4))
+    """As many as cores, from two to eight: half of them work at a time, the other half of the cores is for media."""
+    return max(2, min(os.cpu_count() or 1, 8))
 
 
 class ModelSettings(BaseModel):
@@ -27,7 +27,8 @@ class ModelSettings(BaseModel):
         default_factory=_default_decoders,
         ge=1,
         le=64,
-        description="decoder processes, 91 MB each; by default one for two cores",
+        description="decoder processes, 91 MB each, started when needed: so many people can be in mid-sentence without "
+        "being decoded anew; half of them work at a time",
     )
     max_queued: int = Field(default=64, ge=1, description="requests waiting per model; beyond it the oldest is shed")
 

@@ -26,7 +26,8 @@ from models.store import Located, Missing, Store
 
 NAME = "captions"
 INTERIM_DEADLINE_MS = 3_000
-FINAL_DEADLINE_MS = 10_000
+FINAL_DEADLINE_MS = 30_000
+"""A line that comes late still belongs into the meeting; on a computer without a core to spare it may take 15 s."""
 MAX_WAITING = 4
 """Windows of one track that wait for the engine. One more, and the oldest segment ends with what is known of it."""
 NO_SPEECH_PROBABILITY = 0.6

@@ -1,6 +1,7 @@
 """PocketSphinx 5 (Huggins-Daines et al., ICASSP 2006) with the US English model inside its package. Test quality.
 
-It decodes a growing utterance at the price of the new sound only, so a segment keeps its decoder process while it can.
+It decodes a growing utterance at the price of the new sound only, so a segment keeps its decoder process while it can. Half of
+the processes work at a time: the others hold utterances that go on, while somebody else's is decoded.
 """
 
 from collections import OrderedDict
@@ -21,7 +22,7 @@ class PocketSphinxRunner:
     max_wait_ms = 0.0
 
     def __init__(self, decoders: int) -> None:
-        self.concurrency = decoders
+        self.concurrency = max(1, decoders // 2)
         self.pool = Pool("models.runners.pocketsphinx_worker", decoders)
         self._means: OrderedDict[str, str] = OrderedDict()
 
