@@ -24,8 +24,8 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(PIP) --editable '.[demo,dev]'
 	@touch $@
 
-$(VENV)/speech.stamp: $(VENV)/base.stamp
-	$(PIP) --editable '.[speech]'
+$(VENV)/models.stamp: $(VENV)/base.stamp
+	$(PIP) --editable '.[speech,vision]'
 	@touch $@
 
 web/node_modules/.stamp: web/package.json web/package-lock.json
@@ -37,14 +37,14 @@ web/dist/index.html: web/node_modules/.stamp $(WEB)
 	@touch $@
 
 run: $(VENV)/base.stamp web/dist/index.html ## serve on http://127.0.0.1:8080 with a demo room in which two bots talk (LAN=1: to the local network)
-	test -e $(VENV)/speech.stamp || $(BIN)/python -m candor.lean
+	test -e $(VENV)/models.stamp || $(BIN)/python -m candor.lean
 	$(BIN)/candor serve --demo-room $(if $(LAN),--lan)
 
 demo: $(VENV)/demo.stamp ## the same without a browser, bounded, measured: build/demo/report.json
 	$(BIN)/candor demo
 
-models: $(VENV)/speech.stamp ## add Whisper captions: torch, transformers and whisper-tiny's weights, about 1.5 GB (MIRROR=DIR: weights from there)
-	$(BIN)/candor models pull whisper-tiny $(if $(MIRROR),--mirror $(MIRROR))
+models: $(VENV)/models.stamp ## add torch, transformers and the default models, about 1.5 GB (MIRROR=DIR: those that are in that folder)
+	$(BIN)/candor models pull $(if $(MIRROR),--mirror $(MIRROR))
 
 test: $(VENV)/dev.stamp web/dist/index.html ## all tests; those that need Debian packages say so
 	cd web && npm test --silent

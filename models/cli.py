@@ -1,70 +1,181 @@
-"""`candor models`: what there is, what is here, and fetching weights."""
+"""`candor models`: what there is, what is here; fetching, checking and removing weights."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from models import catalog
-from models.pull import DEFAULT_HUB, PullError, pull_from_hub, pull_from_mirror
+from models.catalog import ModelEntry, PulledSource
+from models.download import PullError
+from models.origins import DEFAULT_GITHUB, DEFAULT_HUB, Internet, Mirror, Origin
+from models.progress import Progress
+from models.pull import pull
 from models.settings import ModelSettings
-from models.store import CorruptModelError, Located, Missing, Store
+from models.store import CorruptModelError, Located, LockedModel, Missing, Store
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Add `models` and its commands to a parser; returns the parser of `models`."""
-    parser = subparsers.add_parser("models", help="list the models, pull their weights")
+    parser = subparsers.add_parser("models", help="list the models; pull, verify and remove their weights")
     commands = parser.add_subparsers(dest="models_command", required=True)
     commands.add_parser("list", help="every model, whether it is here, and the command that would bring it")
-    pull = commands.add_parser("pull", help="fetch weights, pinned by commit, and write models.lock")
-    pull.add_argument("name", nargs="+", help="as `candor models list` shows it")
-    pull.add_argument(
-        "--mirror", type=Path, help="a folder to copy from, laid out as hf/<owner>/<repository>/<commit>/"
+    fetch = commands.add_parser("pull", help="fetch weights, pinned by commit and sha256, and write models.lock")
+    _add_names(fetch, "without a name: the defaults")
+    fetch.add_argument(
+        "--mirror",
+        type=Path,
+        help="a folder to copy from, laid out as hf|github/<owner>/<repository>/<commit>/; of the defaults, those it has",
     )
-    pull.add_argument("--hub", default=DEFAULT_HUB, help=f"another hub with the same interface (default {DEFAULT_HUB})")
+    fetch.add_argument("--offline", action="store_true", help="ask nobody: say whether it is all here and whole")
+    fetch.add_argument("--accept-licence", action="store_true", help="also if a licence forbids commercial use")
+    fetch.add_argument(
+        "--hub", default=DEFAULT_HUB, help=f"another hub with the same interface (default {DEFAULT_HUB})"
+    )
+    fetch.add_argument("--github", default=DEFAULT_GITHUB, help=f"another host of files (default {DEFAULT_GITHUB})")
+    _add_names(commands.add_parser("verify", help="compare every file with models.lock"), "without a name: all here")
+    remove = commands.add_parser("remove", help="delete weights")
+    remove.add_argument("name", nargs="+", help="as `candor models list` shows it")
     return parser
+
+
+def _add_names(parser: argparse.ArgumentParser, none: str) -> None:
+    parser.add_argument("name", nargs="*", help=f"as `candor models list` shows it; {none}")
 
 
 def run(arguments: argparse.Namespace, settings: ModelSettings) -> int:
     """Do what was asked. Returns the exit status."""
     store = Store(settings.store_dir)
-    if arguments.models_command == "list":
-        _list(store)
-        return 0
     try:
-        for name in arguments.name:
-            _pull(name, store, arguments.mirror, arguments.hub)
+        match arguments.models_command:
+            case "list":
+                _list(store)
+                return 0
+            case "pull":
+                return _pull_all(arguments, store, settings)
+            case "verify":
+                return _verify(arguments.name, store)
+            case _:
+                return _remove(arguments.name, store)
     except (PullError, CorruptModelError, OSError) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
+
+
+def _entry(name: str) -> ModelEntry:
+    try:
+        return catalog.load().get(name)
+    except KeyError as error:
+        raise PullError(str(error.args[0])) from error
+
+
+def _pull_all(arguments: argparse.Namespace, store: Store, settings: ModelSettings) -> int:
+    """Named models must come; of the defaults, those come that the origin has, and the others are said."""
+    if arguments.name:
+        entries = [_entry(name) for name in arguments.name]
+    else:
+        entries = [entry for entry in catalog.load().model if entry.by_default]
+    if arguments.offline:
+        return _verify([entry.name for entry in entries], store)
+    mirror = arguments.mirror
+    origin: Origin = Mirror(mirror) if mirror else Internet(arguments.hub, arguments.github)
+    for entry in entries:
+        _check_licence(entry, arguments.accept_licence)
+    here, missing = 0, 0
+    for entry in entries:
+        try:
+            _pull(entry, store, origin, settings.store_budget_bytes)
+            here += 1
+        except PullError as error:
+            if arguments.name or not mirror:
+                raise
+            sys.stdout.write(f"{entry.name}: not pulled: {error}\n")
+            missing += 1
+    sys.stdout.write(f"{here} models in {store.root}" + (f", {missing} not in the mirror\n" if missing else "\n"))
+    return 0 if here else 1
+
+
+def _check_licence(entry: ModelEntry, accepted: bool) -> None:
+    if not entry.commercial and not accepted:
+        raise PullError(
+            f"{entry.name}: its licence ({entry.licence}) restricts what you may do with it, or was not found to allow "
+            "commercial use: read it, then pull again with --accept-licence"
+        )
+
+
+def _pull(entry: ModelEntry, store: Store, origin: Origin, budget_bytes: int) -> None:
+    if not isinstance(entry.source, PulledSource):
+        sys.stdout.write(f"{entry.name} needs nothing pulled: it comes with a package or from other models\n")
+        return
+    if _is_whole(entry, store):
+        sys.stdout.write(f"{entry.name}: here and whole\n")
+        return
+    sys.stdout.write(f"{entry.name}: {entry.source.kind}/{entry.source.repository}, licence {entry.licence}\n")
+    with Progress(sys.stdout) as progress:
+        locked = pull(entry, store, origin, progress, budget_bytes)
+    sys.stdout.write(f"{entry.name}: {len(locked.files)} files of {locked.commit}\n")
+    if isinstance(found := store.locate(entry), Missing):
+        sys.stdout.write(f"{entry.name}: {found.reason}: run `{found.command}`\n")
+
+
+def _is_whole(entry: ModelEntry, store: Store) -> bool:
+    """Whether what the catalog asks for is here. A branch may have moved on: it is always asked for again."""
+    locked = store.lock().models.get(entry.name)
+    if locked is None or not _is_pinned(entry, locked):
+        return False
+    try:
+        store.verify(entry)
+    except (CorruptModelError, OSError):
+        return False
+    return True
+
+
+def _is_pinned(entry: ModelEntry, locked: LockedModel) -> bool:
+    source = entry.source
+    wanted = source.sha256 if isinstance(source, catalog.UrlSource) else getattr(source, "revision", "")
+    return locked.commit == wanted
+
+
+def _verify(names: list[str], store: Store) -> int:
+    """Exit status 1 if a model is missing or not what the lock says."""
+    lock = store.lock().models
+    wrong = 0
+    for name in names or sorted(lock):
+        try:
+            entry = _entry(name)
+            if isinstance(entry.source, PulledSource) and name not in lock:
+                raise PullError(f"{name}: not here: candor models pull {name}")
+            store.verify(entry)
+            sys.stdout.write(f"{name}: whole\n")
+        except (PullError, CorruptModelError, OSError) as error:
+            sys.stdout.write(f"{error}\n")
+            wrong += 1
+    if not names and not lock:
+        sys.stdout.write(f"nothing has been pulled into {store.root}\n")
+    return 1 if wrong else 0
+
+
+def _remove(names: list[str], store: Store) -> int:
+    with store.alone():
+        for name in names:
+            if name not in store.lock().models:
+                raise PullError(f"{name} is not in {store.root}")
+            freed = store.remove(name)
+            sys.stdout.write(f"{name}: removed, {freed / 1e6:.1f} MB freed\n")
     return 0
 
 
-def _pull(name: str, store: Store, mirror: Path | None, hub: str) -> None:
-    try:
-        entry = catalog.load().get(name)
-    except KeyError as error:
-        raise PullError(str(error.args[0])) from error
-    if isinstance(entry.source, catalog.PackageSource):
-        sys.stdout.write(f"{name} comes with the package {entry.source.package}; there is nothing to pull\n")
-        return
-    sys.stdout.write(f"{name}: {entry.source.repository}, licence {entry.licence}\n")
-    locked = pull_from_hub(entry, store, hub, _progress) if mirror is None else pull_from_mirror(entry, store, mirror)
-    sys.stdout.write(f"{name}: {len(locked.files)} files of commit {locked.commit} in {store.root}\n")
-    if isinstance(found := store.locate(entry), Missing):
-        sys.stdout.write(f"{name}: {found.reason}: run `{found.command}`\n")
-
-
-def _progress(name: str, done_bytes: int, total_bytes: int) -> None:
-    share = f"{100 * done_bytes // total_bytes:3d} %" if total_bytes else f"{done_bytes} bytes"
-    sys.stdout.write(f"\r  {name:<32} {share}" + ("\n" if done_bytes == total_bytes else ""))
-    sys.stdout.flush()
-
-
 def _list(store: Store) -> None:
-    sys.stdout.write(f"{'model':<20} {'task':<16} {'licence':<14} {'languages':<10} {'quality':<9} here\n")
+    rows = [("model", "task", "licence", "languages", "quality", "here")]
     for entry in catalog.load().model:
         found = store.locate(entry)
-        here = f"yes, {found.version}" if isinstance(found, Located) else f"no: {found.reason}: {found.command}"
-        languages = "many" if "*" in entry.languages else ", ".join(entry.languages)
-        row = f"{entry.name:<20} {entry.task:<16} {entry.licence:<14} {languages:<10} {entry.quality:<9} {here}\n"
-        sys.stdout.write(row)
+        if isinstance(found, Located):
+            here = f"yes, {found.version}" + ("" if entry.runner else "; nothing in Candor runs it yet")
+        else:
+            here = f"no: {found.reason}" + (f": {found.command}" if found.command else "")
+        languages = "any" if "*" in entry.languages else ", ".join(entry.languages)
+        rows.append((entry.name, entry.task, entry.licence, languages, entry.quality, here))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        sys.stdout.write(
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) + "\n"
+        )

@@ -20,6 +20,9 @@ class ModelSettings(BaseModel):
     models_dir: Path = Field(
         default=Path("~/.local/share/candor/models"), description="local store of pulled weights, with its models.lock"
     )
+    max_store_gb: float = Field(
+        default=20.0, gt=0, description="what pulled weights may take on the disk, in 10^9 bytes"
+    )
     whisper_precision: Literal["int8", "fp32"] = Field(
         default="int8", description="int8: dynamic quantisation of linear layers on CPU, about twice as fast"
     )
@@ -36,3 +39,8 @@ class ModelSettings(BaseModel):
     def store_dir(self) -> Path:
         """`models_dir` with `~` expanded."""
         return self.models_dir.expanduser()
+
+    @property
+    def store_budget_bytes(self) -> int:
+        """`max_store_gb` in bytes."""
+        return round(self.max_store_gb * 1e9)

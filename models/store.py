@@ -1,23 +1,30 @@
 """The local store of weights, and the lock that says what they must be.
 
-    <models_dir>/models.lock                              {"models": {name: {"repository", "commit", "files": {path: sha256}}}}
-    <models_dir>/hf/<owner>/<repository>/<commit>/<path>  the files
+    <models_dir>/models.lock                              {"models": {name: {kind, repository, commit, files: {path: sha256}}}}
+    <models_dir>/hf/<owner>/<repository>/<commit>/<path>  the files; also `github/...` and `url/<host>/<hash>/...`
 
 Weights are found only here or inside a package, and only if the lock names them: nothing is ever fetched while serving.
 """
 
+import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.catalog import HubSource, ModelEntry, PackageSource
+from models import catalog
+from models.catalog import DerivedSource, EnvironmentSource, ModelEntry, PackageSource, PulledSource
 
 LOCK_NAME = "models.lock"
+_INSTALL = {"vosk": "pip install vosk", "speechbrain": "pip install speechbrain"}
+"""Packages that `make models` does not bring."""
 
 
 class LockedModel(BaseModel):
@@ -25,10 +32,18 @@ class LockedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["hf", "github", "url"] = "hf"
     repository: str
+    """Of an archive: the host it came from."""
     commit: str
+    """Of an archive: its sha256."""
     files: dict[str, str]
     """Path inside the repository -> sha256, hexadecimal."""
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Where in the store the files lie, perhaps beside those of another model."""
+        return PurePosixPath(self.kind, self.repository, self.commit)
 
 
 class Lock(BaseModel):
@@ -60,6 +75,10 @@ class Missing:
     command: str
 
 
+class Busy(Exception):  # noqa: N818  # an answer, not a fault
+    """Somebody else changes the store."""
+
+
 class Store:
     """Weights on this machine."""
 
@@ -78,44 +97,95 @@ class Store:
 
     def put(self, name: str, locked: LockedModel) -> None:
         """Write a model into the lock, by rename."""
+        self._change(lambda models: models.update({name: locked}))
+
+    def remove(self, name: str) -> int:
+        """Forget a model, and delete its files unless another model has them too; returns the bytes that are free now.
+
+        Raises KeyError if the lock does not name it.
+        """
+        locked = self.lock().models[name]
+        self._change(lambda models: models.pop(name))
+        kept = {other.folder / file for other in self.lock().models.values() for file in other.files}
+        before = self.size_bytes()
+        for path in {locked.folder / file for file in locked.files} - kept:
+            (self.root / path).unlink(missing_ok=True)
+            self._prune((self.root / path).parent)
+        return before - self.size_bytes()
+
+    def _prune(self, folder: Path) -> None:
+        """Delete a folder and those around it, as long as they are empty."""
+        while folder != self.root and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+
+    def _change(self, change: Callable[[dict[str, LockedModel]], object]) -> None:
         lock = self.lock()
-        lock.models[name] = locked
+        change(lock.models)
         temporary = self.root / f"{LOCK_NAME}.{os.getpid()}"
         temporary.write_text(lock.model_dump_json(indent=2) + "\n")
         temporary.replace(self.root / LOCK_NAME)
 
-    def directory(self, source: HubSource, commit: str) -> Path:
-        """Where the files of a hub model lie."""
-        return self.root / "hf" / source.repository / commit
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else changes the store meanwhile. Raises Busy if somebody does."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".busy").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Busy(f"another command changes {self.root} just now") from error
+            yield
+
+    def size_bytes(self) -> int:
+        """What the store takes on the disk."""
+        return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
 
     def locate(self, entry: ModelEntry) -> Located | Missing:
         """Whether `entry` can be loaded here. Looks at names only; `verify` reads the files."""
         for module in entry.requires:
             if importlib.util.find_spec(module) is None:
-                return Missing(f"the package {module} is not installed", "make models")
-        if isinstance(entry.source, PackageSource):
-            return _locate_package(entry.source)
-        pull = f"candor models pull {entry.name}"
+                return Missing(f"the package {module} is not installed", _INSTALL.get(module, "make models"))
+        match entry.source:
+            case PackageSource() as source:
+                return _locate_package(source)
+            case DerivedSource() as source:
+                return self._locate_all(source)
+            case EnvironmentSource() as source:
+                return Missing(f"it needs {source.package}, which cannot be installed beside Candor", "")
+            case source:
+                return self._locate_pulled(entry.name, source)
+
+    def _locate_all(self, source: DerivedSource) -> Located | Missing:
+        found = [(name, self.locate(catalog.load().get(name))) for name in source.models]
+        versions = []
+        for name, located in found:
+            if isinstance(located, Missing):
+                return Missing(f"{name}: {located.reason}", located.command)
+            versions.append(f"{name}-{located.version}")
+        return Located(self.root, "+".join(versions))
+
+    def _locate_pulled(self, name: str, source: PulledSource) -> Located | Missing:
+        pull = f"candor models pull {name}"
         try:
-            locked = self.lock().models.get(entry.name)
+            locked = self.lock().models.get(name)
         except CorruptModelError as error:
             return Missing(str(error), pull)
-        if locked is None or locked.repository != entry.source.repository:
+        if locked is None or (locked.kind, locked.repository) != (source.kind, source.repository):
             return Missing("its weights have not been pulled", pull)
-        path = self.directory(entry.source, locked.commit)
-        absent = [name for name in locked.files if not (path / name).is_file()]
+        path = self.root / locked.folder
+        absent = [file for file in locked.files if not (path / file).is_file()]
         if absent:
             return Missing(f"{absent[0]} is missing from the store", pull)
         return Located(path, locked.commit[:8])
 
     def verify(self, entry: ModelEntry) -> None:
-        """Hash every file of a hub model. Raises CorruptModelError naming the first that differs and both hashes."""
-        if isinstance(entry.source, PackageSource):
+        """Hash every file of a pulled model. Raises CorruptModelError naming the first that differs and both hashes."""
+        if not isinstance(entry.source, PulledSource):
             return
         locked = self.lock().models[entry.name]
-        directory = self.directory(entry.source, locked.commit)
         for name, expected in locked.files.items():
-            actual = sha256_of(directory / name)
+            actual = sha256_of(self.root / locked.folder / name)
             if actual != expected:
                 raise CorruptModelError(f"{entry.name}: {name} has sha256 {actual}, the lock says {expected}")
 

@@ -30,21 +30,58 @@ def filled(root: Path, entry: ModelEntry) -> Store:
     """A store with the entry's files and lock."""
     store = Store(root)
     assert isinstance(entry.source, HubSource)
-    folder = store.directory(entry.source, COMMIT)
+    locked = LockedModel(repository=entry.source.repository, commit=COMMIT, files={})
+    folder = root / locked.folder
     folder.mkdir(parents=True)
     for name in entry.source.files:
         (folder / name).write_text(f"contents of {name}")
     files = {name: sha256_of(folder / name) for name in entry.source.files}
-    store.put(entry.name, LockedModel(repository=entry.source.repository, commit=COMMIT, files=files))
+    store.put(entry.name, locked.model_copy(update={"files": files}))
     return store
 
 
-def test_the_catalog_pins_every_hub_model_to_a_commit() -> None:
-    for entry in catalog.load().model:
-        if isinstance(entry.source, HubSource):
-            assert len(entry.source.revision) == 40
-            assert "model.safetensors" in entry.source.files
+TASKS_OF_THE_USER = {
+    "speech_to_text",
+    "voice_emotion",
+    "text_emotion",
+    "summary",
+    "denoise",
+    "enhancement",
+    "voice_authenticity",
+    "face_authenticity",
+}
+
+
+def test_the_catalog_has_a_model_for_every_task_and_says_what_it_may_be_used_for() -> None:
+    models = catalog.load().model
+    assert {entry.task for entry in models} >= TASKS_OF_THE_USER
+    for entry in models:
         assert entry.licence
+        if entry.task in ("voice_authenticity", "face_authenticity", "expression", "voice_emotion", "text_emotion"):
+            assert entry.known, f"{entry.name} does not say how wrong it is"
+
+
+def test_what_comes_by_default_may_be_used_commercially() -> None:
+    assert all(entry.commercial for entry in catalog.load().model if entry.by_default)
+
+
+def test_two_models_cannot_have_one_name() -> None:
+    row = entry_of().model_dump()
+    with pytest.raises(ValidationError, match="one name"):
+        catalog.Catalog.model_validate({"model": [row, row]})
+
+
+def test_a_derived_model_names_models_of_the_catalog() -> None:
+    row = entry_of(source={"kind": "derived", "models": ["nobody"]}).model_dump()
+    with pytest.raises(ValidationError, match="nobody"):
+        catalog.Catalog.model_validate({"model": [row]})
+
+
+def test_a_derived_model_is_here_if_what_it_is_derived_from_is(tmp_path: Path) -> None:
+    pose = catalog.load().get("yunet-pose")
+    missing = Store(tmp_path).locate(pose)
+    assert isinstance(missing, Missing)
+    assert missing.command == "candor models pull yunet"
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:

@@ -17,6 +17,8 @@ from tests.unit.models.test_catalog_and_store import COMMIT
 pytest.importorskip("torch", reason="the extra `speech` (torch, transformers) is not installed")
 pytest.importorskip("transformers", reason="the extra `speech` (torch, transformers) is not installed")
 
+pytestmark = pytest.mark.weights
+
 
 def stored(root: Path) -> tuple[ModelEntry, Store, Path]:
     folder = root / "hf" / "test" / "whisper" / COMMIT
