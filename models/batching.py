@@ -63,6 +63,7 @@ class Batcher(Generic[P, R]):
         self._rooms: OrderedDict[str, deque[_Item[P, R]]] = OrderedDict()
         self._queued = 0
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
         self._batches: set[asyncio.Task[None]] = set()
 
@@ -85,6 +86,17 @@ class Batcher(Generic[P, R]):
     def queued(self) -> int:
         """Requests waiting."""
         return self._queued
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self._queued and not self._batches
+
+    async def drained(self) -> None:
+        """Return once everything that was asked so far has ended."""
+        while not self.idle:
+            self._ended.clear()
+            await self._ended.wait()
 
     async def submit(self, payload: P, *, room_id: str, deadline_ms: float) -> R:
         """The result for `payload`. Raises OverloadedError, DeadlineError, or what `run` raised."""
@@ -124,6 +136,7 @@ class Batcher(Generic[P, R]):
             return
         queue.remove(item)
         self._queued -= 1
+        self._ended.set()
         if not queue:
             del self._rooms[item.room_id]
 
@@ -139,7 +152,11 @@ class Batcher(Generic[P, R]):
             await self._batch_is_due()
             task = asyncio.create_task(self._run_batch(self._take()), name="batch")
             self._batches.add(task)
-            task.add_done_callback(self._batches.discard)
+            task.add_done_callback(self._batch_ended)
+
+    def _batch_ended(self, task: "asyncio.Task[None]") -> None:
+        self._batches.discard(task)
+        self._ended.set()
 
     async def _batch_is_due(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from models import wire
 from models.errors import DeadlineError, EngineGoneError, FailedError, OverloadedError, from_wire
+from models.questions import Answer, Question, answer_from_wire
 from models.speech import Transcript, Utterance
+
+A = TypeVar("A", bound=Answer)
 
 RETRY_S = 0.25
 GRACE_MS = 500
@@ -47,13 +50,30 @@ class InferenceClient:
 
     async def transcribe(self, model: str, utterance: Utterance, deadline_ms: float) -> Transcript:
         """What `model` hears in the window. Raises InferenceError: unavailable, overloaded, timeout, engine_gone, failed."""
-        fields = {"model": model, "utterance": utterance.to_wire(), "deadline_ms": deadline_ms}
-        result = await self._ask("transcribe", fields, deadline_ms + GRACE_MS)
-        return Transcript.from_wire(result)
+        return await self.ask(model, utterance, Transcript, room_id=utterance.room_id, deadline_ms=deadline_ms)
+
+    async def ask(self, model: str, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float) -> A:
+        """What `model` answers; `wanted` is the kind of answer that its task has.
+
+        Raises InferenceError, as `transcribe` does, and ValueError for a picture that is too large to send.
+        """
+        fields = {"model": model, "room_id": room_id, "deadline_ms": deadline_ms, "question": question.to_wire()}
+        reply = await self._ask("ask", fields, deadline_ms + GRACE_MS)
+        try:
+            answer = answer_from_wire(reply)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FailedError("malformed answer") from error
+        if not isinstance(answer, wanted):
+            raise FailedError(f"{model} answered {type(answer).__name__}, not {wanted.__name__}")
+        return answer
 
     async def load(self, model: str, timeout_ms: float = 120_000) -> None:
         """Have the engine load `model`. Raises InferenceError; UnavailableError says what would help."""
         await self._ask("load", {"model": model}, timeout_ms)
+
+    async def reload(self, model: str, timeout_ms: float = 120_000) -> str:
+        """Have the engine exchange `model` for what the store has now; returns its version. Raises InferenceError."""
+        return str((await self._ask("reload", {"model": model}, timeout_ms))["version"])
 
     async def stats(self) -> dict[str, Any]:
         """Counters per loaded model. Raises InferenceError."""

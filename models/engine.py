@@ -2,15 +2,16 @@
 
 A host connects to `engine.sock` and sends `{id, op, ...}`; the answer is `{id, ok: true, result}` or `{id, ok: false, error}`.
 
-    transcribe  {model, deadline_ms, utterance}  -> a Transcript
-    load        {model}                          -> {}, once the model is ready
-    stats       {}                               -> {model: counters}
+    ask     {model, room_id, deadline_ms, question}  -> an answer (`models.questions`)
+    load    {model}                                  -> {version}, once the model is ready
+    reload  {model}                                  -> {version}, of what the store has now; calls that run end with the old one
+    unload  {model}                                  -> {}, the model goes after its last call
+    stats   {}                                       -> {model: counters}
 
-Models are loaded when first asked for. Each has its own batcher, so a slow one delays nobody else.
+Models are loaded when first asked for, or at the start (`preload`). Each has its own batcher, so a slow one delays nobody else.
 """
 
 import asyncio
-import dataclasses
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,12 +20,12 @@ from typing import Any
 import structlog
 
 from models import catalog, wire
-from models.batching import Batcher
-from models.catalog import Catalog, ModelEntry
+from models.catalog import Catalog
 from models.errors import FailedError, InferenceError, OverloadedError, UnavailableError
-from models.runners import SpeechRunner, create_speech_runner
+from models.questions import question_from_wire
 from models.settings import ModelSettings
-from models.speech import Transcript, Utterance
+from models.shelf import Shelf
+from models.speech import Utterance
 from models.store import Store
 
 SOCKET_NAME = "engine.sock"
@@ -34,41 +35,14 @@ MAX_PENDING = 256
 log = structlog.get_logger()
 
 
-class LoadedModel:
-    """A model, its runner and its batcher."""
-
-    def __init__(self, entry: ModelEntry, runner: SpeechRunner, max_queued: int) -> None:
-        self.entry = entry
-        self.runner = runner
-        self.batcher: Batcher[Utterance, Transcript] = Batcher(
-            runner.transcribe,
-            max_batch=runner.max_batch,
-            max_wait_ms=runner.max_wait_ms,
-            max_queued=max_queued,
-            concurrency=runner.concurrency,
-        )
-
-    async def start(self) -> None:
-        """Load the weights. Raises UnavailableError."""
-        await self.runner.start()
-        self.batcher.start()
-
-    async def close(self) -> None:
-        """Free everything; idempotent."""
-        await self.batcher.close()
-        await self.runner.close()
-
-
 class Engine:
     """Serves models on a Unix socket."""
 
     def __init__(self, socket_path: Path, settings: ModelSettings, models: Catalog | None = None) -> None:
         self._socket_path = socket_path
         self._settings = settings
-        self._catalog = models or catalog.load()
-        self._store = Store(settings.store_dir)
-        self._models: dict[str, LoadedModel] = {}
-        self._loading = asyncio.Lock()
+        self.shelf = Shelf(models or catalog.load(), Store(settings.store_dir), settings)
+        self._preloading: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -77,17 +51,25 @@ class Engine:
         self._socket_path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._accept, path=self._socket_path)
         self._socket_path.chmod(0o600)
+        self._preloading = asyncio.create_task(self._preload(), name="engine-preload")
+
+    async def _preload(self) -> None:
+        """One after the other. What cannot be loaded is said, and asked for again when somebody wants it."""
+        for name in self._settings.preload:
+            try:
+                await self.shelf.get(name)
+            except UnavailableError as error:
+                log.error("preload_failed", model=name, reason=error.message, command=error.command)
 
     async def close(self) -> None:
         """Stop listening, drop connections, unload; idempotent."""
         if self._server is not None:
             self._server.close()
-        for task in tuple(self._connections):
+        tasks = [*self._connections] + ([self._preloading] if self._preloading else [])
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-        for model in self._models.values():
-            await model.close()
-        self._models.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.shelf.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(Connection(self.answer, reader, writer).run(), name="engine-connection")
@@ -97,42 +79,27 @@ class Engine:
     async def answer(self, message: dict[str, Any]) -> Any:
         """The result of a request. Raises InferenceError, KeyError, TypeError, ValueError."""
         match message["op"]:
-            case "transcribe":
-                utterance = Utterance.from_wire(message["utterance"])
-                model = await self._model(str(message["model"]))
-                if not model.entry.speaks(utterance.language):
-                    raise UnavailableError(f"{model.entry.name} does not know the language {utterance.language!r}")
-                room_id, deadline_ms = utterance.room_id, float(message["deadline_ms"])
-                transcript = await model.batcher.submit(utterance, room_id=room_id, deadline_ms=deadline_ms)
-                return transcript.to_wire()
+            case "ask":
+                return await self._ask(message)
             case "load":
-                await self._model(str(message["model"]))
+                return {"version": (await self.shelf.get(str(message["model"]))).version}
+            case "reload":
+                return {"version": await self.shelf.reload(str(message["model"]))}
+            case "unload":
+                await self.shelf.unload(str(message["model"]))
                 return {}
             case "stats":
-                return {name: self._stats(model) for name, model in self._models.items()}
+                return {name: model.stats() for name, model in self.shelf.loaded().items()}
             case other:
                 raise ValueError(f"unknown op {other!r}")
 
-    def _stats(self, model: LoadedModel) -> dict[str, Any]:
-        return dataclasses.asdict(model.batcher.stats) | {"queued": model.batcher.queued}
-
-    async def _model(self, name: str) -> LoadedModel:
-        """The loaded model `name`, loading it now if need be. Raises UnavailableError."""
-        if name in self._models:
-            return self._models[name]
-        async with self._loading:
-            if name in self._models:
-                return self._models[name]
-            try:
-                entry = self._catalog.get(name)
-            except KeyError as error:
-                raise UnavailableError(str(error.args[0])) from error
-            runner = await asyncio.to_thread(create_speech_runner, entry, self._store, self._settings)
-            model = LoadedModel(entry, runner, self._settings.max_queued)
-            await model.start()
-            log.info("model_loaded", model=name)
-            self._models[name] = model
-            return model
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        question = question_from_wire(message["question"])
+        model = await self.shelf.get(str(message["model"]))
+        if isinstance(question, Utterance) and not model.entry.speaks(question.language):
+            raise UnavailableError(f"language: {model.entry.name} does not know {question.language!r}")
+        answer = await model.ask(question, str(message["room_id"]), float(message["deadline_ms"]))
+        return answer.to_wire()
 
 
 class Connection:

@@ -33,6 +33,14 @@ class ModelSettings(BaseModel):
         description="decoder processes, 91 MB each, started when needed: so many people can be in mid-sentence without "
         "being decoded anew; half of them work at a time",
     )
+    preload: list[str] = Field(
+        default=[], description="models that the engine loads at its start, not when first asked"
+    )
+    memory_budget_gb: float = Field(
+        default=8.0,
+        gt=0,
+        description="of the engine, in 10^9 bytes; beyond it idle models are unloaded, longest unused first",
+    )
     max_queued: int = Field(default=64, ge=1, description="requests waiting per model; beyond it the oldest is shed")
 
     @property
@@ -44,3 +52,8 @@ class ModelSettings(BaseModel):
     def store_budget_bytes(self) -> int:
         """`max_store_gb` in bytes."""
         return round(self.max_store_gb * 1e9)
+
+    @property
+    def memory_budget_bytes(self) -> int:
+        """`memory_budget_gb` in bytes."""
+        return round(self.memory_budget_gb * 1e9)

@@ -30,6 +30,7 @@ class Utterance:
     def to_wire(self) -> dict[str, Any]:
         """A msgpack-able map."""
         return {
+            "kind": "utterance",
             "room_id": self.room_id,
             "track_id": self.track_id,
             "segment_id": self.segment_id,
@@ -76,6 +77,7 @@ class Transcript:
     def to_wire(self) -> dict[str, Any]:
         """A msgpack-able map."""
         return {
+            "kind": "transcript",
             "words": [[word.text, word.start_ms, word.end_ms, word.confidence] for word in self.words],
             "language": self.language,
             "no_speech_probability": self.no_speech_probability,

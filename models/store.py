@@ -65,6 +65,14 @@ class Located:
     path: Path
     version: str
     """Commit (first 8 digits) or package version: the part behind `@` in `name@version`."""
+    files: tuple[str, ...] = ()
+    """Of a pulled model, below `path`."""
+
+    @property
+    def file(self) -> Path:
+        """The file of a model that has one. Raises ValueError if it has more, or none."""
+        [name] = self.files
+        return self.path / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +185,7 @@ class Store:
         absent = [file for file in locked.files if not (path / file).is_file()]
         if absent:
             return Missing(f"{absent[0]} is missing from the store", pull)
-        return Located(path, locked.commit[:8])
+        return Located(path, locked.commit[:8], tuple(locked.files))
 
     def verify(self, entry: ModelEntry) -> None:
         """Hash every file of a pulled model. Raises CorruptModelError naming the first that differs and both hashes."""

@@ -1,16 +1,19 @@
 """Code that runs a family of models. Only modules in here may import torch or transformers, and only when they are asked for."""
 
+from collections.abc import Callable
+from typing import Any
+
 from models.catalog import ModelEntry
 from models.errors import UnavailableError
-from models.runners.base import SpeechRunner
+from models.runners.base import Runner
 from models.settings import ModelSettings
-from models.store import CorruptModelError, Missing, Store
+from models.store import CorruptModelError, Located, Missing, Store
 
-__all__ = ["SpeechRunner", "create_speech_runner"]
+__all__ = ["Runner", "create_runner"]
 
 
-def create_speech_runner(entry: ModelEntry, store: Store, settings: ModelSettings) -> SpeechRunner:
-    """The runner of a speech model, its weights verified, not yet started. Raises UnavailableError.
+def create_runner(entry: ModelEntry, store: Store, settings: ModelSettings) -> Runner[Any, Any]:
+    """The runner of a model, its weights verified, not yet started. Raises UnavailableError.
 
     Reads every file of the model: call it from a thread.
     """
@@ -21,12 +24,40 @@ def create_speech_runner(entry: ModelEntry, store: Store, settings: ModelSetting
         store.verify(entry)
     except CorruptModelError as error:
         raise UnavailableError(str(error), f"candor models pull {entry.name}") from error
-    if entry.runner == "pocketsphinx":
-        from models.runners.pocketsphinx import PocketSphinxRunner
+    if entry.runner not in _RUNNERS:
+        raise UnavailableError(f"{entry.name} is not a model that the engine runs")
+    return _RUNNERS[entry.runner](entry, located, settings)
 
-        return PocketSphinxRunner(settings.pocketsphinx_decoders)
-    if entry.runner == "whisper":
-        from models.runners.whisper import WhisperRunner
 
-        return WhisperRunner(located.path, settings.whisper_precision)
-    raise UnavailableError(f"{entry.name} is not a model that the engine runs")
+def _pocketsphinx(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:
+    from models.runners.pocketsphinx import PocketSphinxRunner
+
+    return PocketSphinxRunner(settings.pocketsphinx_decoders)
+
+
+def _whisper(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:
+    from models.runners.whisper import WhisperRunner
+
+    return WhisperRunner(located.path, settings.whisper_precision)
+
+
+def _yunet(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:
+    from models.runners.yunet import YunetRunner
+
+    return YunetRunner(located.file, entry.image_pixels or 320)
+
+
+def _network(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:
+    from models.runners.small import RUNNERS
+
+    return RUNNERS[entry.runner](located.file, entry.labels)
+
+
+_RUNNERS: dict[str, Callable[[ModelEntry, Located, ModelSettings], Runner[Any, Any]]] = {
+    "pocketsphinx": _pocketsphinx,
+    "whisper": _whisper,
+    "yunet": _yunet,
+    "aasist": _network,
+    "mini_xception": _network,
+    "meso_inception": _network,
+}

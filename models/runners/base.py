@@ -1,16 +1,21 @@
 """What the engine asks of a runner: the code that runs one family of models."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from models.speech import Transcript, Utterance
+from models.questions import Answer, Question
+
+Q = TypeVar("Q", bound=Question)
+A = TypeVar("A", bound=Answer)
 
 
-class SpeechRunner(Protocol):
-    """Speech to text. One object per model, shared by all tracks."""
+class Runner(Protocol[Q, A]):
+    """One object per model, shared by all tracks and rooms."""
 
+    takes: type[Q]
+    """The kind of question."""
     max_batch: int
-    """Utterances that one call may hold."""
+    """Questions that one call may hold."""
     max_wait_ms: float
     """How long the first of a batch may wait for company."""
     concurrency: int
@@ -19,8 +24,11 @@ class SpeechRunner(Protocol):
     async def start(self) -> None:
         """Load. Raises UnavailableError."""
 
-    async def transcribe(self, batch: Sequence[Utterance]) -> list[Transcript]:
-        """One transcript per utterance, in order. Raises InferenceError."""
+    def check(self, question: Q) -> None:
+        """Raises ValueError for a question that would fail those that it shares a batch with."""
+
+    async def run(self, batch: Sequence[Q]) -> list[A]:
+        """One answer per question, in order. Raises InferenceError."""
 
     async def close(self) -> None:
         """Free everything; idempotent."""

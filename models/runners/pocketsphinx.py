@@ -16,8 +16,9 @@ MAX_TRACKS = 256
 
 
 class PocketSphinxRunner:
-    """`SpeechRunner` over a pool of decoder processes."""
+    """`Runner` over a pool of decoder processes."""
 
+    takes = Utterance
     max_batch = 1
     max_wait_ms = 0.0
 
@@ -33,7 +34,10 @@ class PocketSphinxRunner:
         except FailedError as error:
             raise UnavailableError("PocketSphinx does not start; the log of the engine says why", "make run") from error
 
-    async def transcribe(self, batch: Sequence[Utterance]) -> list[Transcript]:
+    def check(self, question: Utterance) -> None:
+        """Any window will do."""
+
+    async def run(self, batch: Sequence[Utterance]) -> list[Transcript]:
         """A transcript per utterance. Raises FailedError if a decoder dies on it."""
         return [await self._transcribe(utterance) for utterance in batch]
 

@@ -26,8 +26,9 @@ _UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km"}
 
 
 class WhisperRunner:
-    """`SpeechRunner` on one thread of its own, which torch frees the GIL from."""
+    """`Runner` on one thread of its own, which torch frees the GIL from."""
 
+    takes = Utterance
     max_batch = 4
     max_wait_ms = 20.0
     concurrency = 1
@@ -41,7 +42,10 @@ class WhisperRunner:
         """Load the weights. Raises UnavailableError if they are not a whole Whisper."""
         self._model = await asyncio.to_thread(_Loaded, self._path, self._precision)
 
-    async def transcribe(self, batch: Sequence[Utterance]) -> list[Transcript]:
+    def check(self, question: Utterance) -> None:
+        """Any window will do."""
+
+    async def run(self, batch: Sequence[Utterance]) -> list[Transcript]:
         """One transcript per utterance. Raises FailedError before `start`."""
         if self._model is None:
             raise FailedError("the model is not loaded")

@@ -16,6 +16,7 @@ from torch.nn import functional
 from models.runners.networks.weights import fill, read_torch, renamed
 
 SAMPLE_RATE_HZ = 16_000
+LABELS = ("spoof", "bonafide")
 WINDOW_SAMPLES = 64_600
 FILTERS = 70
 FILTER_TAPS = 129

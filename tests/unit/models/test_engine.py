@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import engine as engine_module
+from models import shelf as shelf_module
 from models import wire
 from models.catalog import ModelEntry
 from models.client import GRACE_MS, MAX_UNSENT_BYTES, InferenceClient
@@ -24,6 +24,7 @@ from tests.until import until
 class Runner:
     """Says how many samples it heard."""
 
+    takes = Utterance
     max_batch = 1
     max_wait_ms = 0.0
     concurrency = 1
@@ -35,7 +36,10 @@ class Runner:
     async def start(self) -> None:
         """Nothing to load."""
 
-    async def transcribe(self, batch: Sequence[Utterance]) -> list[Transcript]:
+    def check(self, question: Utterance) -> None:
+        """Nothing to check."""
+
+    async def run(self, batch: Sequence[Utterance]) -> list[Transcript]:
         if self.silent:
             await asyncio.Event().wait()
         return [Transcript((Word(f" {len(utterance.pcm)}", 0, 10, 0.5),), "en", 0.1, 1.2) for utterance in batch]
@@ -57,7 +61,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
             raise UnavailableError("its weights have not been pulled", f"candor models pull {entry.name}")
         return runner
 
-    monkeypatch.setattr(engine_module, "create_speech_runner", create)
+    monkeypatch.setattr(shelf_module, "create_runner", create)
     return runner
 
 
@@ -71,7 +75,7 @@ async def client(runner: Runner, tmp_path: Path) -> AsyncIterator[InferenceClien
     yield client
     await client.close()
     await engine.close()
-    assert runner.closed or not engine._models
+    assert runner.closed or not engine.shelf.loaded()
 
 
 async def test_a_window_is_answered(client: InferenceClient) -> None:
@@ -105,7 +109,7 @@ async def test_a_deadline_passes(client: InferenceClient, runner: Runner) -> Non
 
 async def test_a_malformed_request_is_refused_and_the_connection_lives(client: InferenceClient) -> None:
     with pytest.raises(FailedError, match="malformed"):
-        await client._ask("transcribe", {"model": "pocketsphinx-en-us", "utterance": {}}, 1_000)
+        await client._ask("ask", {"model": "pocketsphinx-en-us", "question": {"kind": "utterance"}}, 1_000)
     with pytest.raises(FailedError, match="unknown op"):
         await client._ask("sing", {}, 1_000)
     await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
@@ -165,7 +169,7 @@ async def test_an_engine_that_goes_fails_what_waits_and_one_that_comes_is_found(
     await until(lambda: "" if client.connected else "the engine")
     runner.silent = True
     waiting = asyncio.create_task(client.transcribe("pocketsphinx-en-us", utterance(), 60_000))
-    await until(lambda: "" if engine._models else "the model")
+    await until(lambda: "" if engine.shelf.loaded() else "the model")
     await engine.close()
     with pytest.raises((EngineGoneError, FailedError)):
         await waiting

@@ -7,7 +7,7 @@ import pytest
 
 from models.catalog import ModelEntry
 from models.errors import UnavailableError
-from models.runners import create_speech_runner
+from models.runners import create_runner
 from models.settings import ModelSettings
 from models.speech import Utterance
 from models.store import LockedModel, Store, sha256_of
@@ -55,9 +55,9 @@ def utterance(language: str, seconds: float = 2.0) -> Utterance:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 async def test_a_batch_of_windows_and_languages(tmp_path: Path, precision: str) -> None:
     entry, store, _ = stored(tmp_path)
-    runner = create_speech_runner(entry, store, ModelSettings.model_validate({"whisper_precision": precision}))
+    runner = create_runner(entry, store, ModelSettings.model_validate({"whisper_precision": precision}))
     await runner.start()
-    detected, english = await runner.transcribe([utterance("auto"), utterance("en", seconds=0.7)])
+    detected, english = await runner.run([utterance("auto"), utterance("en", seconds=0.7)])
     assert detected.language in tiny_whisper.LANGUAGES
     assert english.language == "en"
     for transcript in (detected, english):
@@ -68,11 +68,11 @@ async def test_a_batch_of_windows_and_languages(tmp_path: Path, precision: str) 
 
 async def test_a_batch_answers_as_each_alone(tmp_path: Path) -> None:
     entry, store, _ = stored(tmp_path)
-    runner = create_speech_runner(entry, store, ModelSettings(whisper_precision="fp32"))
+    runner = create_runner(entry, store, ModelSettings(whisper_precision="fp32"))
     await runner.start()
     windows = [utterance("en", 1.0), utterance("en", 3.0)]
-    together = await runner.transcribe(windows)
-    alone = [(await runner.transcribe([window]))[0] for window in windows]
+    together = await runner.run(windows)
+    alone = [(await runner.run([window]))[0] for window in windows]
     assert [transcript.words for transcript in together] == [transcript.words for transcript in alone]
     await runner.close()
 
@@ -81,7 +81,7 @@ async def test_a_changed_file_is_never_loaded(tmp_path: Path) -> None:
     entry, store, folder = stored(tmp_path)
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
     with pytest.raises(UnavailableError, match="sha256"):
-        create_speech_runner(entry, store, ModelSettings())
+        create_runner(entry, store, ModelSettings())
 
 
 async def test_missing_weights_are_refused_not_made_up(tmp_path: Path) -> None:
@@ -92,6 +92,6 @@ async def test_missing_weights_are_refused_not_made_up(tmp_path: Path) -> None:
     del tensors["model.decoder.layer_norm.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     lock(store, sorted(path.name for path in folder.iterdir()), folder)
-    runner = create_speech_runner(entry, store, ModelSettings())
+    runner = create_runner(entry, store, ModelSettings())
     with pytest.raises(UnavailableError, match="layer_norm"):
         await runner.start()

@@ -1,0 +1,138 @@
+"""What models are asked and what they answer, apart from speech (`models.speech`). All of it crosses the engine's socket.
+
+A question is whole: nothing of it is remembered, so any engine can answer it, also one that was started a moment ago.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.speech import Transcript, Utterance
+
+MAX_PIXELS = 640 * 640
+"""A larger picture does not fit into a message: who asks makes it smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A window of sound, at the rate and of the length that the catalog says of the model."""
+
+    pcm: NDArray[np.int16]
+    """Shape (n,), mono."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """A msgpack-able map."""
+        return {"kind": "sound", "pcm": self.pcm.astype("<i2").tobytes()}
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> "Sound":
+        """Raises KeyError, TypeError or ValueError if malformed."""
+        return cls(np.frombuffer(wire["pcm"], dtype="<i2"))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture, or a face cut out of one."""
+
+    rgb: NDArray[np.uint8]
+    """Shape (height, width, 3)."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """A msgpack-able map. Raises ValueError if it has more than `MAX_PIXELS`."""
+        height, width = _checked_size(*self.rgb.shape[:2])
+        return {"kind": "picture", "height": height, "width": width, "rgb": np.ascontiguousarray(self.rgb).tobytes()}
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> "Picture":
+        """Raises KeyError, TypeError or ValueError if malformed."""
+        height, width = _checked_size(int(wire["height"]), int(wire["width"]))
+        return cls(np.frombuffer(wire["rgb"], np.uint8).reshape(height, width, 3))
+
+
+def _checked_size(height: int, width: int) -> tuple[int, int]:
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ValueError(f"a picture of {width} x {height} pixels")
+    return height, width
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One number per label, in the model's own order and scale (the runner says which)."""
+
+    labels: tuple[str, ...]
+    values: tuple[float, ...]
+
+    def __getitem__(self, label: str) -> float:
+        return self.values[self.labels.index(label)]
+
+    def to_wire(self) -> dict[str, Any]:
+        """A msgpack-able map."""
+        return {"kind": "scores", "labels": self.labels, "values": self.values}
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> "Scores":
+        """Raises KeyError, TypeError or ValueError if malformed."""
+        return cls(tuple(map(str, wire["labels"])), tuple(map(float, wire["values"])))
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBox:
+    """A face in a picture, in its pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+    """The detector's own, 0 to 1."""
+    landmarks: tuple[tuple[float, float], ...]
+    """The person's right eye, left eye, tip of the nose, right and left corner of the mouth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces of a picture, best first."""
+
+    boxes: tuple[FaceBox, ...]
+
+    def to_wire(self) -> dict[str, Any]:
+        """A msgpack-able map."""
+        rows = [[box.x, box.y, box.width, box.height, box.score, box.landmarks] for box in self.boxes]
+        return {"kind": "faces", "boxes": rows}
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> "Faces":
+        """Raises KeyError, TypeError or ValueError if malformed."""
+        return cls(
+            tuple(
+                FaceBox(x, y, width, height, score, tuple((float(a), float(b)) for a, b in landmarks))
+                for x, y, width, height, score, landmarks in wire["boxes"]
+            )
+        )
+
+
+Question = Utterance | Sound | Picture
+Answer = Transcript | Scores | Faces
+
+_QUESTIONS: dict[str, type[Utterance] | type[Sound] | type[Picture]] = {
+    "utterance": Utterance,
+    "sound": Sound,
+    "picture": Picture,
+}
+_ANSWERS: dict[str, type[Transcript] | type[Scores] | type[Faces]] = {
+    "transcript": Transcript,
+    "scores": Scores,
+    "faces": Faces,
+}
+
+
+def question_from_wire(wire: dict[str, Any]) -> Question:
+    """Raises KeyError, TypeError or ValueError if malformed."""
+    return _QUESTIONS[wire["kind"]].from_wire(wire)
+
+
+def answer_from_wire(wire: dict[str, Any]) -> Answer:
+    """Raises KeyError, TypeError or ValueError if malformed."""
+    return _ANSWERS[wire["kind"]].from_wire(wire)

@@ -1,0 +1,184 @@
+"""The models that are loaded: each with its runner and batcher, within a budget of memory, exchangeable while calls run."""
+
+import asyncio
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from models.batching import Batcher
+from models.catalog import Catalog, ModelEntry
+from models.errors import InferenceError, UnavailableError
+from models.questions import Answer, Question
+from models.runners import Runner, create_runner
+from models.settings import ModelSettings
+from models.store import Located, Store
+
+log = structlog.get_logger()
+
+State = Literal["loading", "ready", "draining", "closed"]
+
+
+class LoadedModel:
+    """A model, its runner and its batcher."""
+
+    def __init__(self, entry: ModelEntry, version: str, runner: Runner[Any, Any], max_queued: int) -> None:
+        self.entry = entry
+        self.version = version
+        self.runner = runner
+        self.state: State = "loading"
+        self.memory_bytes = 0
+        """By how much the process grew while it was loaded: what unloading it is hoped to free."""
+        self.used_s = time.monotonic()
+        self.load_s = 0.0
+        self.batcher: Batcher[Question, Answer] = Batcher(
+            runner.run,
+            max_batch=runner.max_batch,
+            max_wait_ms=runner.max_wait_ms,
+            max_queued=max_queued,
+            concurrency=runner.concurrency,
+        )
+
+    async def start(self) -> None:
+        """Load the weights. Raises UnavailableError."""
+        began, before = time.monotonic(), resident_bytes()
+        await self.runner.start()
+        self.batcher.start()
+        self.load_s = time.monotonic() - began
+        self.memory_bytes = max(0, resident_bytes() - before)
+        self.state = "ready"
+
+    async def ask(self, question: Question, room_id: str, deadline_ms: float) -> Answer:
+        """Raises InferenceError, and ValueError for a question that this model does not take."""
+        if not isinstance(question, self.runner.takes):
+            raise ValueError(f"{self.entry.name} takes no {type(question).__name__.lower()}")
+        self.runner.check(question)
+        self.used_s = time.monotonic()
+        return await self.batcher.submit(question, room_id=room_id, deadline_ms=deadline_ms)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.batcher.idle
+
+    async def close(self, *, drain: bool = False) -> None:
+        """Free everything, after what waits if `drain`; idempotent."""
+        if drain and self.state == "ready":
+            self.state = "draining"
+            await self.batcher.drained()
+        self.state = "closed"
+        await self.batcher.close()
+        await self.runner.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Counters and figures."""
+        return dataclasses.asdict(self.batcher.stats) | {
+            "queued": self.batcher.queued,
+            "state": self.state,
+            "version": self.version,
+            "memory_bytes": self.memory_bytes,
+            "load_s": round(self.load_s, 3),
+        }
+
+
+class Shelf:
+    """All loaded models of an engine."""
+
+    def __init__(self, models: Catalog, store: Store, settings: ModelSettings) -> None:
+        self._catalog = models
+        self._store = store
+        self._settings = settings
+        self._models: dict[str, LoadedModel] = {}
+        self._loading = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def loaded(self) -> dict[str, LoadedModel]:
+        """By name."""
+        return dict(self._models)
+
+    async def get(self, name: str) -> LoadedModel:
+        """The loaded model `name`, loading it now if need be. Raises UnavailableError."""
+        if name in self._models:
+            return self._models[name]
+        async with self._loading:
+            if name not in self._models:
+                self._models[name] = await self._load(name)
+            return self._models[name]
+
+    async def reload(self, name: str) -> str:
+        """Exchange a model for what the store has now; returns its version. Calls that run end with the old one.
+
+        Raises UnavailableError, and the old one stays.
+        """
+        async with self._loading:
+            fresh = await self._load(name)
+            old = self._models.get(name)
+            self._models[name] = fresh
+            if old is not None:
+                self._retire(old)
+            return fresh.version
+
+    async def unload(self, name: str) -> None:
+        """Let a model go after its last call; nothing if it is not loaded."""
+        old = self._models.pop(name, None)
+        if old is not None:
+            self._retire(old)
+
+    async def close(self) -> None:
+        """Free everything; idempotent."""
+        models, self._models = list(self._models.values()), {}
+        for model in models:
+            await model.close()
+        for task in tuple(self._leaving):
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+
+    async def _load(self, name: str) -> LoadedModel:
+        try:
+            entry = self._catalog.get(name)
+        except KeyError as error:
+            raise UnavailableError(str(error.args[0])) from error
+        runner = await asyncio.to_thread(create_runner, entry, self._store, self._settings)
+        located = self._store.locate(entry)
+        version = located.version if isinstance(located, Located) else ""
+        model = LoadedModel(entry, version, runner, self._settings.max_queued)
+        self._make_room(name)
+        try:
+            await model.start()
+        except (InferenceError, MemoryError) as error:
+            await model.close()
+            if isinstance(error, MemoryError):
+                raise UnavailableError("there is not enough memory for it") from error
+            raise
+        log.info("model_loaded", model=name, version=version, load_s=round(model.load_s, 2))
+        return model
+
+    def _make_room(self, wanted: str) -> None:
+        """While the process is over its budget, the idle model that was not used for longest goes."""
+        excess = resident_bytes() - self._settings.memory_budget_bytes
+        idle = [model for model in self._models.values() if model.idle and model.entry.name != wanted]
+        for model in sorted(idle, key=lambda model: model.used_s):
+            if excess <= 0:
+                return
+            del self._models[model.entry.name]
+            excess -= model.memory_bytes
+            log.info("model_unloaded", model=model.entry.name, for_model=wanted)
+            self._retire(model)
+
+    def _retire(self, model: LoadedModel) -> None:
+        task = asyncio.create_task(model.close(drain=True), name="model-drain")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+
+def resident_bytes() -> int:
+    """What this process has in memory (proc(5), /proc/self/status, VmRSS); 0 where nobody tells."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return 0
+    return 0

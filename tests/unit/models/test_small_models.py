@@ -1,0 +1,154 @@
+"""The small models through the whole way: mirror, store, lock, engine, socket, client."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from models.client import InferenceClient
+from models.engine import SOCKET_NAME, Engine
+from models.errors import FailedError, UnavailableError
+from models.questions import Faces, Picture, Scores, Sound
+from models.settings import ModelSettings
+from tests.unit.models.faces import astronaut
+from tests.unit.models.test_models_cli import MIRROR, models, needs_mirror
+from tests.unit.models.test_networks import MEDIA, WINDOW, golden, recorded
+from tests.until import until
+
+pytestmark = [pytest.mark.weights, needs_mirror]
+ROOM = {"room_id": "room", "deadline_ms": 30_000}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("store")
+    assert models(root, "pull", "--mirror", str(MIRROR)) == 0
+    return root
+
+
+@pytest.fixture
+async def engine(weights: Path, tmp_path: Path) -> AsyncIterator[Engine]:
+    engine = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=weights, memory_budget_gb=1.2))
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+async def client(engine: Engine, tmp_path: Path) -> AsyncIterator[InferenceClient]:
+    client = InferenceClient(tmp_path / SOCKET_NAME)
+    client.start()
+    await until(lambda: "" if client.connected else "the engine")
+    yield client
+    await client.close()
+
+
+def spoken(name: str, window: int = 0) -> Sound:
+    samples = recorded(name)[window * WINDOW : (window + 1) * WINDOW]
+    return Sound((samples * 32_768).astype(np.int16))
+
+
+def picture(name: str) -> Picture:
+    return Picture(np.asarray(cv2.cvtColor(cv2.imread(str(MEDIA / name)), cv2.COLOR_BGR2RGB), np.uint8))
+
+
+async def test_a_voice_is_judged_as_by_the_network_itself(client: InferenceClient) -> None:
+    for window in (0, 1):
+        scores = await client.ask("aasist", spoken("jfk.wav", window), Scores, **ROOM)
+        name = f"jfk.wav samples {window * WINDOW}..{(window + 1) * WINDOW}"
+        assert (scores["spoof"], scores["bonafide"]) == pytest.approx(
+            golden()["voice"]["AASIST"]["logits_spoof_bonafide"][name], abs=1e-3
+        )
+
+
+async def test_a_face_is_found_and_judged(client: InferenceClient) -> None:
+    faces = await client.ask("yunet", Picture(astronaut()), Faces, **ROOM)
+    [face] = faces.boxes
+    left, top = int(face.x), int(face.y)
+    crop = Picture(astronaut()[top : top + int(face.height), left : left + int(face.width)])
+    expression = await client.ask("mini-xception", crop, Scores, **ROOM)
+    assert expression["happy"] > 0.9
+    assert sum(expression.values) == pytest.approx(1, abs=1e-4)
+    assert (await client.ask("meso-inception-4", crop, Scores, **ROOM))["real"] > 0.9
+    assert (await client.ask("meso-inception-4", picture("face_deepfake.jpg"), Scores, **ROOM))["real"] < 0.1
+    assert (await client.ask("meso-inception-4", picture("face_real.jpg"), Scores, **ROOM))["real"] > 0.9
+
+
+async def test_questions_share_batches_and_get_their_own_answers(client: InferenceClient) -> None:
+    await client.load("meso-inception-4")
+    pictures = [picture("face_deepfake.jpg"), picture("face_real.jpg")] * 4
+    answers = await asyncio.gather(*(client.ask("meso-inception-4", face, Scores, **ROOM) for face in pictures))
+    assert [answer["real"] > 0.5 for answer in answers] == [False, True] * 4
+    stats = (await client.stats())["meso-inception-4"]
+    assert stats["answered"] == 8
+    assert stats["batches"] < 8
+
+
+@pytest.mark.parametrize(
+    ("question", "reason"),
+    [
+        (Sound(np.zeros(1000, np.int16)), "1000 samples"),
+        (Picture(np.zeros((64, 64, 3), np.uint8)), "takes no picture"),
+    ],
+)
+async def test_a_question_of_another_shape_is_refused_by_name(
+    client: InferenceClient, question: Sound | Picture, reason: str
+) -> None:
+    with pytest.raises(FailedError, match=reason):
+        await client.ask("aasist", question, Scores, **ROOM)
+
+
+async def test_a_picture_that_is_too_large_is_not_sent(client: InferenceClient) -> None:
+    with pytest.raises(ValueError, match="1280 x 720"):
+        await client.ask("yunet", Picture(np.zeros((720, 1280, 3), np.uint8)), Faces, **ROOM)
+
+
+async def test_an_answer_of_another_kind_than_wanted_is_a_failure(client: InferenceClient) -> None:
+    with pytest.raises(FailedError, match="answered Faces, not Scores"):
+        await client.ask("yunet", Picture(astronaut()), Scores, **ROOM)
+
+
+async def test_a_model_is_exchanged_while_calls_run(engine: Engine, client: InferenceClient) -> None:
+    await client.load("aasist")
+    old = engine.shelf.loaded()["aasist"]
+    running = [asyncio.create_task(client.ask("aasist", spoken("jfk.wav"), Scores, **ROOM)) for _ in range(3)]
+    await until(lambda: "" if not old.idle else "the calls to begin")
+    assert await client.reload("aasist") == old.version
+    fresh = engine.shelf.loaded()["aasist"]
+    assert fresh is not old
+    assert len({answer.values for answer in await asyncio.gather(*running)}) == 1
+    await until(lambda: "" if old.state == "closed" else "the old model to go")
+    assert old.batcher.stats.answered == 3
+    assert (await client.ask("aasist", spoken("jfk.wav"), Scores, **ROOM)).values == running[0].result().values
+
+
+async def test_beyond_the_budget_the_model_unused_for_longest_goes(weights: Path, tmp_path: Path) -> None:
+    engine = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=weights, memory_budget_gb=1e-6))
+    await engine.start()
+    await engine.shelf.get("mini-xception")
+    await engine.shelf.get("aasist")
+    assert list(engine.shelf.loaded()) == ["aasist"]
+    await engine.close()
+
+
+async def test_models_are_loaded_before_they_are_asked_for_if_wanted(weights: Path, tmp_path: Path) -> None:
+    settings = ModelSettings(models_dir=weights, preload=["nothing", "mini-xception"])
+    engine = Engine(tmp_path / SOCKET_NAME, settings)
+    await engine.start()
+    await until(lambda: "" if "mini-xception" in engine.shelf.loaded() else "the preloaded model")
+    await engine.close()
+
+
+async def test_swapped_weights_are_refused_with_both_hashes(weights: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    assert models(root, "pull", "--mirror", str(MIRROR), "aasist", "meso-inception-4") == 0
+    voice, face = next(root.rglob("AASIST.pth")), next(root.rglob("*.h5"))
+    voice.write_bytes(face.read_bytes())
+    engine = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=root))
+    await engine.start()
+    with pytest.raises(UnavailableError, match=r"has sha256 234586d4.*the lock says 51d2d9cf"):
+        await engine.shelf.get("aasist")
+    await engine.close()
