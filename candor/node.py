@@ -64,7 +64,7 @@ class Node:
 
     async def _hosts_are_there(self) -> bool:
         stats = await self.worker_stats()
-        attached = [set(worker["taps"]["hosts"]) == {"path", "watch"} for worker in stats]
+        attached = [{"path", "watch"} <= set(worker["taps"]["hosts"]) for worker in stats]
         return len(attached) == worker_count(self.settings) and all(attached)
 
     async def worker_stats(self) -> list[dict[str, Any]]:

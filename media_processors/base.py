@@ -80,6 +80,15 @@ class Observer(Protocol):
         """State for one track. Only called if `info().available`. `emit` takes findings at any time, on the host's loop."""
 
 
+@runtime_checkable
+class ChoosesWidth(Protocol):
+    """An observer stream of video that can say how wide its pictures need to be. Asked every 5 s."""
+
+    wanted_width_px: int
+    """It is shown the lowest simulcast layer that is at least so wide, else the highest; 0 is no wish: the middle layer. Of
+    several observers on a track the largest wish counts. An answer that is not a number from 0 to 65535 counts as 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostServices:
     """What the watch host shares with its observers."""

@@ -38,9 +38,11 @@ class AudioFrame:
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """A decoded picture."""
+    """A decoded picture. A track has at most two a second; their size changes with the layer that is shown."""
 
     image: NDArray[np.uint8]
-    """Shape (height, width, 3), RGB."""
+    """Shape (height, width, 3), RGB, read-only."""
     start_ms: int
+    """Since the first picture after the track was opened, on the publisher's clock."""
     arrival_ns: int
+    """`time.monotonic_ns()` when the packet that completed it reached the worker."""

@@ -13,6 +13,7 @@ from media_processors.audio.silence import Rest
 from media_processors.audio.vad import RATE_HZ as VAD_RATE_HZ
 from media_processors.audio.vad import SileroStream, SileroVad
 from media_processors.base import Samples
+from media_processors.clock import TrackClock
 from media_processors.codec import RATE_HZ, OpusDecoder, packet_has_fec, packet_samples
 from media_processors.errors import CodecError
 from media_processors.frames import AudioFrame
@@ -22,8 +23,6 @@ from sfu.tap import Sound, TapPacket
 CONCEAL_SAMPLES = RATE_HZ * 60 // 1000
 PROCESSED_HOLD_SAMPLES = RATE_HZ // 5
 """After so long without processed sound, those who want it get the raw one: the transform is bypassed."""
-CLOCK_OFF_MS = 2_000
-"""A timestamp that is further off than this from the time that passed is a new clock, not a pause."""
 KEPT_PROBABILITIES = 50
 _PER_MS = RATE_HZ // 1000
 _TOLERANCE_SAMPLES = RATE_HZ // 200
@@ -54,26 +53,6 @@ class _Piece:
     concealed: bool
 
 
-class _Clock:
-    """RTP timestamps of a track as samples since it was opened. A new clock goes on where the time of arrival says."""
-
-    def __init__(self) -> None:
-        self._last_timestamp: int | None = None
-        self._last_arrival_ns = 0
-        self._now = 0
-
-    def at(self, timestamp: int, arrival_ns: int) -> int:
-        """When a packet starts."""
-        if self._last_timestamp is not None:
-            ahead = (timestamp - self._last_timestamp + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-            passed = (arrival_ns - self._last_arrival_ns) * RATE_HZ // 1_000_000_000
-            if abs(ahead - passed) > CLOCK_OFF_MS * _PER_MS:
-                ahead = passed
-            self._now = max(0, self._now + ahead)
-        self._last_timestamp, self._last_arrival_ns = timestamp, arrival_ns
-        return self._now
-
-
 class _Decoder:
     """One of a track's two Opus streams."""
 
@@ -82,7 +61,7 @@ class _Decoder:
         self._timeline = Timeline()
         self._opus = OpusDecoder()
 
-    def push(self, packet: TapPacket, clock: _Clock) -> list[_Piece]:
+    def push(self, packet: TapPacket, clock: TrackClock) -> list[_Piece]:
         """The sound of a packet and of what was lost before it."""
         self._counters.packets += 1
         pieces: list[_Piece] = []
@@ -133,7 +112,7 @@ class TrackListener:
 
     def __init__(self, vad: SileroVad, counters: ListenCounters) -> None:
         self._counters = counters
-        self._clock = _Clock()
+        self._clock = TrackClock(RATE_HZ)
         self._decoders: dict[Sound, _Decoder] = {}
         self._resamplers: dict[tuple[Sound, int], Downsampler] = {}
         self._vad: SileroStream = vad.open()

@@ -9,20 +9,23 @@ from functools import partial
 
 import structlog
 
-from media_processors.audio.vad import SileroVad
-from media_processors.base import Observer, ObserverStream
+from media_processors.base import ChoosesWidth, Observer, ObserverStream
 from media_processors.errors import place_of
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
 from media_processors.frames import TrackRef
-from media_processors.listening import Ear, ListenCounters, TrackListener
-from sfu.tap import OpenTrack, Sound, TapPacket
+from media_processors.listening import ListenCounters
+from media_processors.perceiving import Perception
+from media_processors.video.depacketize import SightCounters
+from media_processors.video.watching import Ask
+from sfu.tap import OpenTrack, SelectLayer, TapPacket
 
-QUEUE_PACKETS = 250
-"""5 s of sound. One more, and the oldest packet is dropped."""
 PAUSED_AFTER_S = 0.7
 """A track that sends nothing for so long has paused; the longest silence between packets under DTX is 0.4 s."""
 LINGER_S = 32.0
 """How long an observer may take to say what is left of a track that ended."""
+CHOOSE_S = 5.0
+"""Between two looks at how wide observers want pictures: a switch costs the publisher a key frame."""
+MAX_WIDTH_PX = 65_535
 
 log = structlog.get_logger()
 
@@ -55,7 +58,10 @@ class WatchCounters:
     deaf: int = 0
     """Tracks no longer heard because our own handling of their packets raised."""
     lag_ms: float = 0.0
-    """From a packet's arrival at the worker to its turn here; smoothed."""
+    """From a packet of sound's arrival at the worker to its turn here; smoothed."""
+    video_lag_ms: float = 0.0
+    """The same for video."""
+    seeing: SightCounters = field(default_factory=SightCounters)
     listening: ListenCounters = field(default_factory=ListenCounters)
 
 
@@ -65,8 +71,6 @@ class _Watch:
     def __init__(self, observer: Observer, track: TrackRef, emit: Callable[[Finding], None]) -> None:
         self.muted = False
         self._emit = emit
-        sound = Sound.PROCESSED if observer.sound == "processed" else Sound.RAW
-        self.ear = Ear(sound, observer.sample_rate_hz)
         self.stream: ObserverStream = observer.open(track, self.say)
 
     def say(self, finding: Finding) -> None:
@@ -85,10 +89,11 @@ class WatchedTrack:
     def __init__(
         self,
         opened: OpenTrack,
-        vad: SileroVad,
+        perception: Perception,
         counters: WatchCounters,
         emit: Callable[[Finding], None],
         tell: Callable[[ProcessorStatus], None],
+        ask: Ask,
     ) -> None:
         self.opened = opened
         self.waiting: deque[TapPacket] = deque()
@@ -96,10 +101,12 @@ class WatchedTrack:
         self._counters = counters
         self._emit = emit
         self._tell = tell
-        self._listener = TrackListener(vad, counters.listening)
+        self._ask = ask
+        self._perception = perception
         self._watches: dict[str, _Watch] = {}
         self._broken: dict[str, str] = {}
         self._last_packet_s = time.monotonic()
+        self._chosen_s = self._last_packet_s
         self._paused = True
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -110,7 +117,7 @@ class WatchedTrack:
             self.waiting.clear()
             for name in list(self._watches):
                 self._stop(name, pending=False)
-            self._listener.restart()
+            self._perception.restart()
             self._broken.clear()
         self.opened = opened
         self.refresh(available)
@@ -120,7 +127,7 @@ class WatchedTrack:
         for known in available:
             name = known.info.name
             wanted = known.info.media == self.opened.kind and self.opened.processors.get(name, False)
-            possible = known.info.available and known.observer is not None and self.opened.codec == "opus"
+            possible = known.info.available and known.observer is not None and self._decodable
             if name in self._watches and not (wanted and possible):
                 self._stop(name, pending=False)
             elif name not in self._watches and wanted and possible and known.observer is not None:
@@ -139,24 +146,23 @@ class WatchedTrack:
         self._last_packet_s = time.monotonic()
         self._paused = False
         self.waiting.append(packet)
-        if len(self.waiting) > QUEUE_PACKETS:
-            self.waiting.popleft()
-            self._counters.dropped += 1
+        self._counters.dropped += self._perception.bound(self.waiting)
 
     def work(self) -> None:
-        """Process the oldest packet. A packet that breaks something of ours ends the hearing of this track, of no other."""
+        """Process the oldest packet. A packet that breaks something of ours ends the watching of this track, of no other."""
         try:
-            self._hear(self.waiting.popleft())
+            self._perceive(self.waiting.popleft())
         except Exception as error:
             self._deafen(error)
 
-    def _hear(self, packet: TapPacket) -> None:
+    def _perceive(self, packet: TapPacket) -> None:
         lag_ms = (time.monotonic_ns() - packet.arrival_ns) / 1e6
-        self._counters.lag_ms += 0.02 * (lag_ms - self._counters.lag_ms)
-        by_ear = {watch.ear: (name, watch) for name, watch in self._watches.items()}
-        for ear, frame in self._listener.push(packet, list(by_ear)):
-            name, watch = by_ear[ear]
-            if name in self._watches:
+        if self.opened.kind == "audio":
+            self._counters.lag_ms += 0.02 * (lag_ms - self._counters.lag_ms)
+        else:
+            self._counters.video_lag_ms += 0.02 * (lag_ms - self._counters.video_lag_ms)
+        for name, frame in self._perception.push(packet):
+            if (watch := self._watches.get(name)) is not None:
                 self._run(name, watch, partial(watch.stream.push, frame))
 
     def _deafen(self, error: Exception) -> None:
@@ -169,12 +175,26 @@ class WatchedTrack:
             self._unable(name, error)
 
     def tick(self, now_s: float) -> None:
-        """Notice that the sender paused."""
+        """Notice that the sender paused; ask for pictures of another size."""
+        if self.opened.kind == "video" and self._watches and now_s - self._chosen_s >= CHOOSE_S:
+            self._chosen_s = now_s
+            self._choose_width()
         if self._paused or self.waiting or now_s - self._last_packet_s < PAUSED_AFTER_S:
             return
         self._paused = True
         for name, watch in list(self._watches.items()):
             self._run(name, watch, watch.stream.flush)
+
+    def _choose_width(self) -> None:
+        """Again and again, since a message may be lost; the worker knows what it has."""
+        wishes = []
+        for name, watch in list(self._watches.items()):
+            try:
+                wishes.append(_wish(watch.stream))
+            except Exception as error:  # anybody's code
+                self._fail(name, error)
+                self._stop(name, pending=False)
+        self._ask(SelectLayer(self.opened.handle, max(wishes, default=0)))
 
     async def close(self, pending: bool) -> None:
         """Close every stream; `pending`: let them say what is left. Returns when they have. Idempotent."""
@@ -190,13 +210,17 @@ class WatchedTrack:
         track = TrackRef(
             opened.room_id, opened.participant_id, opened.track_id, opened.kind, opened.source, opened.epoch
         )
+        if not self._watches:
+            self._perception.restart()
         try:
             self._watches[name] = _Watch(observer, track, self._emit)
+            self._perception.attach(name, observer)
         except Exception as error:  # anybody's code
             self._fail(name, error)
 
     def _stop(self, name: str, pending: bool) -> None:
         watch = self._watches.pop(name)
+        self._perception.detach(name)
         if pending:
             self._run(name, watch, watch.stream.flush)
         else:
@@ -223,10 +247,14 @@ class WatchedTrack:
         self._broken[name] = f"it failed: {type(error).__name__}"
         self._set_status(name, "unavailable", self._broken[name])
 
+    @property
+    def _decodable(self) -> bool:
+        return self.opened.codec in self._perception.codecs
+
     def _state(self, name: str, wanted: bool, known: Available) -> None:
         if not known.info.available:
             self._set_status(name, "unavailable", known.info.reason)
-        elif self.opened.codec != "opus" and self.opened.kind == "audio":
+        elif not self._decodable:
             self._set_status(name, "unavailable", f"codec: {self.opened.codec}")
         elif name in self._broken:
             self._set_status(name, "unavailable", self._broken[name])
@@ -243,6 +271,13 @@ class WatchedTrack:
         if self.statuses.get(name) != status:
             self.statuses[name] = status
             self._tell(status)
+
+
+def _wish(stream: ObserverStream) -> int:
+    """How wide pictures this observer wants, 0 if it does not say. Raises whatever it raises."""
+    asking: object = stream
+    width: object = asking.wanted_width_px if isinstance(asking, ChoosesWidth) else 0
+    return width if isinstance(width, int) and 0 <= width <= MAX_WIDTH_PX else 0
 
 
 async def _retire(watch: _Watch, linger_s: float) -> None:

@@ -1,16 +1,19 @@
 """The watch host: observers beside the path of media. It may be slow, late or dead, and no packet waits for it.
 
-It connects to every worker's tap, hears the tracks that have an observer on, and serves `watch.sock`: requests `processors`
-and `stats`, notifications `finding` and `processor_status` (all current ones when somebody connects). Tracks take turns; each
-has a bounded queue. A worker that is gone is tried again; so is the engine, whose absence shows as a status.
+It connects to every worker's tap, with a second socket for video where there is an observer of video, hears and sees the tracks
+that have an observer on, and serves `watch.sock`: requests `processors` and `stats`, notifications `finding` and
+`processor_status` (all current ones when somebody connects). Tracks take turns; each has a bounded queue. Between two packets of
+video all sound that waits has a turn: it is the cheaper, and what is said matters more than how somebody looks. A worker that is
+gone is tried again; so is the engine, whose absence shows as a status.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -21,11 +24,13 @@ from media_processors.codec import load_library
 from media_processors.errors import UnavailableError
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
 from media_processors.observing import Available, WatchCounters, WatchedTrack
+from media_processors.perceiving import Hearing, Perception
 from media_processors.settings import ProcessingSettings
+from media_processors.video.watching import Seeing
 from models.client import InferenceClient
 from models.store import Store
 from sfu.channel import Channel, ChannelError, serve
-from sfu.tap import CloseTrack, Hello, OpenTrack, TapPacket, TapSocket, connect
+from sfu.tap import CloseTrack, Hello, OpenTrack, SelectLayer, TapPacket, TapSocket, WantKeyframe, connect
 
 SOCKET_NAME = "watch.sock"
 ENGINE_SOCKET_NAME = "engine.sock"
@@ -37,6 +42,7 @@ TURN_S = 0.01
 MESSAGES_PER_TURN = 32
 MAX_TRACKS = 1024
 """Per worker; one more is refused."""
+Media = Literal["audio", "video"]
 
 log = structlog.get_logger()
 
@@ -56,20 +62,22 @@ class WatchHost:
         self.engine = InferenceClient(run_dir / ENGINE_SOCKET_NAME)
         self._services = HostServices(self.engine, store, settings)
         self._socket_path = run_dir / SOCKET_NAME
-        self._taps = [_Tap(self, run_dir / f"worker-{index}.tap") for index in range(workers)]
         self._processors = processors
+        paths = [run_dir / f"worker-{index}.tap" for index in range(workers)]
+        kinds: list[Media] = ["audio", "video"] if self.observer_names("video") else ["audio"]
+        self._taps = [_Tap(self, path, media) for path in paths for media in kinds]
         self._vad: SileroVad | None = None
         self._missing: UnavailableError | None = None
-        self._tracks: dict[tuple[Path, int], WatchedTrack] = {}
+        self._tracks: dict[tuple[_Tap, int], WatchedTrack] = {}
         self._channels: set[Channel] = set()
         self._server: asyncio.Server | None = None
-        self._work_to_do = asyncio.Event()
+        self._work_to_do: dict[str, asyncio.Event] = {"audio": asyncio.Event(), "video": asyncio.Event()}
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
 
-    def observer_names(self) -> tuple[str, ...]:
+    def observer_names(self, media: Media) -> tuple[str, ...]:
         """What may run here, now or once its model is there."""
-        return tuple(info.name for info in registry.infos(self._processors, "observer"))
+        return tuple(info.name for info in registry.infos(self._processors, "observer") if info.media == media)
 
     async def start(self) -> None:
         """Load what observers need, listen, connect."""
@@ -85,7 +93,8 @@ class WatchHost:
         self.engine.on_connection = lambda connected: self.refresh()
         self.engine.start()
         self._server = await serve(self._socket_path, self._accept)
-        loops = [self._work(), self._tick(), *(tap.keep_connected() for tap in self._taps)]
+        work = [self._work("audio", TURN_S), self._work("video", 0.0)]
+        loops = [*work, self._tick(), *(tap.keep_connected() for tap in self._taps)]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def serve(self) -> None:
@@ -139,55 +148,62 @@ class WatchHost:
 
     # --- tracks
 
-    def open(self, tap: Path, opened: OpenTrack) -> None:
+    def open(self, tap: "_Tap", opened: OpenTrack) -> None:
         """A track, or new switches for one."""
         key = (tap, opened.handle)
         track = self._tracks.get(key)
         if track is None or track.opened.track_id != opened.track_id:
             self.forget(tap, opened.handle)
-            if self._vad is None or len(self._tracks) >= MAX_TRACKS * len(self._taps):
+            perception = self._perception(tap, opened)
+            if perception is None or len(self._tracks) >= MAX_TRACKS * len(self._taps):
                 return
-            track = self._tracks[key] = WatchedTrack(opened, self._vad, self.counters, self._found, self._tell)
+            track = WatchedTrack(opened, perception, self.counters, self._found, self._tell, tap.ask)
+            self._tracks[key] = track
         track.configure(opened, self._available())
 
-    def put(self, tap: Path, packet: TapPacket) -> None:
+    def _perception(self, tap: "_Tap", opened: OpenTrack) -> Perception | None:
+        if opened.kind == "video":
+            return Seeing(opened, self.counters.seeing, tap.ask)
+        return Hearing(self._vad, self.counters.listening) if self._vad is not None else None
+
+    def put(self, tap: "_Tap", packet: TapPacket) -> None:
         """A packet of a track."""
         track = self._tracks.get((tap, packet.handle))
         if track is None:
             self.counters.unwanted += 1
             return
         track.put(packet)
-        self._work_to_do.set()
+        self._work_to_do[track.opened.kind].set()
 
-    def forget(self, tap: Path, handle: int) -> None:
-        """A track ended; what was said last is still decoded."""
+    def forget(self, tap: "_Tap", handle: int) -> None:
+        """A track ended; what was said last is still decoded, what was seen last is not."""
         track = self._tracks.pop((tap, handle), None)
         if track is not None:
-            while track.waiting:
+            while track.waiting and track.opened.kind == "audio":
                 track.work()
             task = asyncio.create_task(track.close(pending=True), name="track-close")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    def forget_all(self, tap: Path) -> None:
+    def forget_all(self, tap: "_Tap") -> None:
         """The worker is gone."""
-        for path, handle in list(self._tracks):
-            if path == tap:
-                self.forget(path, handle)
+        for owner, handle in list(self._tracks):
+            if owner is tap:
+                self.forget(owner, handle)
 
-    async def _work(self) -> None:
+    async def _work(self, media: Media, turn_s: float) -> None:
         """One packet of each track in turn."""
         while True:
-            await self._work_to_do.wait()
-            self._work_to_do.clear()
-            while busy := [track for track in self._tracks.values() if track.waiting]:
-                until_s = time.monotonic() + TURN_S
+            await self._work_to_do[media].wait()
+            self._work_to_do[media].clear()
+            while busy := [track for track in self._tracks.values() if track.waiting and track.opened.kind == media]:
+                until_s = time.monotonic() + turn_s
                 for track in busy:
                     if track.waiting:
                         track.work()
                     if time.monotonic() > until_s:
                         await asyncio.sleep(0)
-                        until_s = time.monotonic() + TURN_S
+                        until_s = time.monotonic() + turn_s
                 await asyncio.sleep(0)
 
     async def _tick(self) -> None:
@@ -243,29 +259,37 @@ def _asking(loaded: registry.Loaded) -> AsksModels | None:
 
 
 class _Tap:
-    """The link to one worker, and again whenever it is gone."""
+    """The link to one worker for one medium, and again whenever it is gone."""
 
-    def __init__(self, host: WatchHost, path: Path) -> None:
+    def __init__(self, host: WatchHost, path: Path, media: Media) -> None:
         self._host = host
         self._path = path
+        self._media: Media = media
         self._link: TapSocket | None = None
         self._gone = asyncio.Event()
 
     async def keep_connected(self) -> None:
         """Connect, read until the worker is gone, begin again."""
         loop = asyncio.get_running_loop()
-        hello = Hello(role="watch", pid=os.getpid(), processors=self._host.observer_names())
+        names = self._host.observer_names(self._media)
+        hello = Hello(role="watch_video" if self._media == "video" else "watch", pid=os.getpid(), processors=names)
         while True:
             try:
                 self._link = connect(self._path, hello)
             except OSError:  # nobody listens (yet)
                 await asyncio.sleep(RECONNECT_S)
                 continue
-            log.info("tap_connected", tap=self._path.name)
+            log.info("tap_connected", tap=self._path.name, media=self._media)
             self._gone.clear()
             loop.add_reader(self._link.fileno(), self._readable, self._link)
             await self._gone.wait()
             await asyncio.sleep(RECONNECT_S)
+
+    def ask(self, frame: SelectLayer | WantKeyframe) -> None:
+        """Tell the worker which pictures are wanted. What it does not take now is lost, and wanted again later."""
+        if self._link is not None:
+            with contextlib.suppress(OSError):  # the reader sees it, too
+                self._link.send(frame)
 
     def disconnect(self) -> None:
         """Let the worker go, and its tracks; idempotent."""
@@ -275,7 +299,7 @@ class _Tap:
         self._gone.set()  # first: whatever else fails, we connect again
         asyncio.get_running_loop().remove_reader(link.fileno())
         link.close()
-        self._host.forget_all(self._path)
+        self._host.forget_all(self)
 
     def _readable(self, link: TapSocket) -> None:
         for _ in range(MESSAGES_PER_TURN):
@@ -287,18 +311,18 @@ class _Tap:
             except OSError:
                 frames = None
             if frames is None:
-                log.info("tap_closed", tap=self._path.name)
+                log.info("tap_closed", tap=self._path.name, media=self._media)
                 self.disconnect()
                 return
             if not frames:
                 return
             for frame in frames:
                 if isinstance(frame, TapPacket):
-                    self._host.put(self._path, frame)
+                    self._host.put(self, frame)
                 elif isinstance(frame, OpenTrack):
-                    self._host.open(self._path, frame)
+                    self._host.open(self, frame)
                 elif isinstance(frame, CloseTrack):
-                    self._host.forget(self._path, frame.handle)
+                    self._host.forget(self, frame.handle)
 
 
 async def run(settings: ProcessingSettings, store_dir: Path, run_dir: Path, workers: int) -> None:

@@ -1,13 +1,16 @@
-"""What one subscriber gets of one track: its own SSRC and one unbroken numbering, whatever it is fed from.
+"""What one viewer gets of one track: one unbroken numbering, whatever it is fed from.
 
-A simulcast switch, a new publisher on a reused m-line and a denoised packet are invisible to the subscriber: `rebase`
+A simulcast switch, a new publisher on a reused m-line and a denoised packet are invisible to the viewer: `rebase`
 continues the outgoing sequence numbers, timestamps and VP8 picture ids from the first packet of the new source.
+
+A viewer is a subscriber (`Consumer`) or the watch host (`WatchConsumer`).
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from sfu.rtp.header import seq_delta, timestamp_delta
@@ -52,8 +55,8 @@ class Feed(NamedTuple):
     octets: int
 
 
-class Consumer:
-    """The outgoing stream of one m-line of a subscriber."""
+class OutgoingStream:
+    """What all viewers have in common: where a stream stands, and what feeds it."""
 
     __slots__ = (
         "_feeds",
@@ -61,16 +64,10 @@ class Consumer:
         "_packets",
         "_settled",
         "current",
-        "downlink",
         "feed",
         "keyframe_asked_ns",
         "kind",
-        "peer",
         "producer",
-        "remote_loss",
-        "report_ntp",
-        "report_sent_ns",
-        "retransmitted",
         "rtx_seq",
         "rtx_ssrc",
         "ssrc",
@@ -78,11 +75,9 @@ class Consumer:
         "target",
     )
 
-    def __init__(self, producer: Producer, downlink: Downlink, ssrc: int, rtx_ssrc: int) -> None:
+    def __init__(self, producer: Producer, ssrc: int, rtx_ssrc: int) -> None:
         self.producer = producer
         self.kind = producer.kind
-        self.downlink = downlink
-        self.peer = downlink.peer
         self.ssrc = ssrc
         self.rtx_ssrc = rtx_ssrc
         # RFC 3550 section 5.1 wants random starts; below 2^15 so that losing the first packets cannot fake a wrap (RFC 3711)
@@ -100,13 +95,7 @@ class Consumer:
         self.keyframe_asked_ns = 0
         self._packets = 0
         self._octets = 0
-        self.retransmitted = 0
         self.switches = 0
-        self.report_ntp = 0
-        """Middle 32 bits of the NTP time in the last sender report, by which a receiver report names it."""
-        self.report_sent_ns = 0
-        self.remote_loss = 0.0
-        """Fraction that the subscriber reports lost."""
 
     @property
     def packets(self) -> int:
@@ -174,19 +163,6 @@ class Consumer:
         self.switches += self.current is not None
         self.current = source
 
-    def sent_as(self, seq: int) -> tuple[Feed, VideoPacket] | None:
-        """The packet that went out under this number (16 bits), if its source still has it."""
-        last = self.numbers().last_seq
-        unwrapped = last + seq_delta(seq, last & 0xFFFF)
-        if unwrapped > last:
-            return None
-        for feed in reversed(self._feeds):
-            seq_ext = unwrapped - feed.seq_offset
-            if seq_ext >= feed.first_ext:
-                packet = feed.fanout.find(seq_ext)
-                return (feed, packet) if packet is not None else None
-        return None
-
     def _timestamp_advance(self, last: Numbers, source: Source, timestamp: int, now_ns: int) -> int:
         """Ticks between the last packet sent and this one.
 
@@ -205,3 +181,73 @@ class Consumer:
         same_instant = then.timestamp + feed.timestamp_offset + ntp_ticks + timestamp - now.timestamp
         exact = timestamp_delta(same_instant & 0xFFFFFFFF, last.last_timestamp)
         return exact if 0 < exact < elapsed + source.clock_hz else elapsed
+
+
+class Consumer(OutgoingStream):
+    """The outgoing stream of one m-line of a subscriber, under its own SSRC."""
+
+    __slots__ = (
+        "downlink",
+        "peer",
+        "remote_loss",
+        "report_ntp",
+        "report_sent_ns",
+        "retransmitted",
+    )
+
+    def __init__(self, producer: Producer, downlink: Downlink, ssrc: int, rtx_ssrc: int) -> None:
+        super().__init__(producer, ssrc, rtx_ssrc)
+        self.downlink = downlink
+        self.peer = downlink.peer
+        self.retransmitted = 0
+        self.report_ntp = 0
+        """Middle 32 bits of the NTP time in the last sender report, by which a receiver report names it."""
+        self.report_sent_ns = 0
+        self.remote_loss = 0.0
+        """Fraction that the subscriber reports lost."""
+
+    def sent_as(self, seq: int) -> tuple[Feed, VideoPacket] | None:
+        """The packet that went out under this number (16 bits), if its source still has it."""
+        last = self.numbers().last_seq
+        unwrapped = last + seq_delta(seq, last & 0xFFFF)
+        if unwrapped > last:
+            return None
+        for feed in reversed(self._feeds):
+            seq_ext = unwrapped - feed.seq_offset
+            if seq_ext >= feed.first_ext:
+                packet = feed.fanout.find(seq_ext)
+                return (feed, packet) if packet is not None else None
+        return None
+
+
+class WatchedPacket(NamedTuple):
+    """A video packet on its way to the watch host, under the numbers of its `WatchConsumer`."""
+
+    seq: int
+    """16 bits."""
+    timestamp: int
+    """32 bits."""
+    marker: int
+    """1 on the last packet of a frame."""
+    payload: bytes
+    arrival_ns: int
+
+
+class WatchConsumer(OutgoingStream):
+    """The stream of a video track to the watch host. No SSRC, no SRTP, no retransmissions: what is lost is lost."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, producer: Producer, send: Callable[[WatchedPacket], None]) -> None:
+        super().__init__(producer, 0, 0)
+        self._send = send
+
+    def take(self, packet: VideoPacket, now_ns: int) -> bool:
+        """Pass a packet on, after its fan-out has counted it; False if it is from before the switch to this source."""
+        feed = self.feed
+        if feed is None or packet.seq_ext < feed.first_ext:
+            return False
+        seq = (packet.seq_ext + feed.seq_offset) & 0xFFFF
+        timestamp = (packet.timestamp + feed.timestamp_offset) & 0xFFFFFFFF
+        self._send(WatchedPacket(seq, timestamp, packet.marker >> 7, packet.payload, now_ns))
+        return True

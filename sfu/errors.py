@@ -61,6 +61,7 @@ class DropReason(StrEnum):
     PATH_SUPERSEDED = "path_superseded"
     PATH_STRAY = "path_stray"
     TAP_FULL = "tap_full"
+    TAP_VIDEO_FULL = "tap_video_full"
     RTX_GONE = "rtx_gone"
     RTX_CAPPED = "rtx_capped"
     NACK_CAPPED = "nack_capped"

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
+from sfu.consumer import Consumer, OutgoingStream, WatchConsumer
 from sfu.rtp.vp8 import Vp8Descriptor
 
 if TYPE_CHECKING:
-    from sfu.consumer import Consumer
     from sfu.downlink import Downlink
 
 RING_PACKETS = 512
@@ -52,6 +52,7 @@ class Fanout:
         "packets",
         "ring",
         "rows",
+        "watchers",
     )
 
     def __init__(self, ring_packets: int) -> None:
@@ -59,6 +60,8 @@ class Fanout:
         self.rows = b""
         """One `ROW` per consumer."""
         self.downlinks: tuple[Downlink, ...] = ()
+        self.watchers: tuple[WatchConsumer, ...] = ()
+        """Those towards the watch host, which have no row: nothing is rewritten for them."""
         self.first_ext = 0
         """From this packet on, everybody gets everything."""
         self.newest_ext = 0
@@ -72,15 +75,20 @@ class Fanout:
         self.octets = 0
         self.ring: list[VideoPacket | None] = [None] * ring_packets
 
-    def join(self, consumers: Iterable[Consumer]) -> None:
-        """From the next packet on, also to these, each by its `Consumer.feed`."""
-        self._set((*self.consumers, *consumers))
+    def join(self, streams: Iterable[OutgoingStream]) -> None:
+        """From the next packet on, also to these, each by its `OutgoingStream.feed`."""
+        joining = list(streams)
+        self.watchers = (*self.watchers, *(stream for stream in joining if isinstance(stream, WatchConsumer)))
+        self._set((*self.consumers, *(stream for stream in joining if isinstance(stream, Consumer))))
 
-    def leave(self, consumer: Consumer) -> None:
+    def leave(self, consumer: OutgoingStream) -> None:
         """No longer to `consumer`; idempotent. A row is cut out, for a whole meeting may leave one after the other.
 
         `first_ext` stays: where it is higher than need be, `who_takes` is asked for nothing.
         """
+        if not isinstance(consumer, Consumer):
+            self.watchers = tuple(watcher for watcher in self.watchers if watcher is not consumer)
+            return
         if consumer not in self.consumers:
             return
         at = self.consumers.index(consumer)
@@ -88,12 +96,13 @@ class Fanout:
         self.downlinks = self.downlinks[:at] + self.downlinks[at + 1 :]
         self.rows = self.rows[: at * ROW.size] + self.rows[(at + 1) * ROW.size :]
 
-    def release(self) -> tuple[Consumer, ...]:
+    def release(self) -> tuple[OutgoingStream, ...]:
         """Feed nobody any more: the numbers that follow are unrelated. Returns who was fed; NACKs are answered still."""
-        released = self.consumers
+        released = (*self.consumers, *self.watchers)
         for consumer in released:
             consumer.settle()
         self._set(())
+        self.watchers = ()
         return released
 
     def forget(self) -> None:

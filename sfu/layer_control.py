@@ -7,7 +7,7 @@ from sfu.channel.messages import LayerState
 from sfu.consumer import Consumer
 from sfu.dataplane.base import DataPlane
 from sfu.layers import Choice, LayerInfo, LayerSelector, layer_for_tile
-from sfu.producer import Source
+from sfu.producer import Producer, Source
 
 DEFAULT_TILE = (1280, 720)
 AUDIO_BPS = 50_000
@@ -78,7 +78,7 @@ class LayerControl:
 
     def tick(self, now_ns: int) -> None:
         """Choose a layer for every video consumer."""
-        offers = {consumer: _layers(consumer, now_ns) for consumer in self._selectors}
+        offers = {consumer: known_layers(consumer.producer, now_ns) for consumer in self._selectors}
         demands = [self._demand(consumer, layers) for consumer, (layers, _) in offers.items()]
         shares = allocate(self.estimate.estimate_bps(now_ns), AUDIO_BPS * len(self._audio), demands)
         self.estimate.aim_at(shares.next_bps)
@@ -116,9 +116,8 @@ class LayerControl:
         ]
 
 
-def _layers(consumer: Consumer, now_ns: int) -> tuple[list[LayerInfo], dict[int, Source]]:
+def known_layers(producer: Producer, now_ns: int) -> tuple[list[LayerInfo], dict[int, Source]]:
     """Everything that the publisher has sent, low to high, and the live sources by index."""
-    producer = consumer.producer
     infos: list[LayerInfo] = []
     live: dict[int, Source] = {}
     for index, rid in enumerate(producer.rids):

@@ -10,6 +10,7 @@ TRIAL_NS = 10_000_000_000  # a layer left for loss within this time after it was
 SETTLE_NS = 1_500_000_000  # between two steps down for loss: reports tell of the time before the last one
 HIGH_LOSS = 0.10
 MAX_UPSCALE = 1.25  # a layer is large enough for a tile that shows it at most so much larger than it is
+WATCH_SLACK = 1.1
 
 Reason = Literal["tile", "bandwidth", "loss", "available", "hidden"]
 
@@ -46,6 +47,24 @@ def layer_for_tile(layers: Sequence[LayerInfo], width: int, height: int) -> int 
         if known and min(width / layer.width, height / layer.height) <= MAX_UPSCALE:
             return layer.index
     return layers[-1].index
+
+
+def layer_to_watch(layers: Sequence[LayerInfo], count: int, width: int, current: int | None) -> int | None:
+    """Index of the layer for observers: the lowest of `layers` (live, low to high) that is `width` pixels wide, else the highest.
+
+    A layer below the `current` one has to be a little wider than that, so that a face at the limit does not switch to and fro.
+    With `width` 0, and where nobody knows how wide layers are, the middle one of all `count`, or the next one below that is
+    live. None if there is no layer.
+    """
+    if not layers:
+        return None
+    if width and layers[-1].width:
+        for layer in layers:
+            below = current is not None and layer.index < current
+            if layer.width >= width * (WATCH_SLACK if below else 1):
+                return layer.index
+        return layers[-1].index
+    return max((layer.index for layer in layers if layer.index <= (count - 1) // 2), default=layers[0].index)
 
 
 class LayerSelector:

@@ -11,7 +11,7 @@ from sfu.rtp.nack import NackTracker
 from sfu.rtp.reception import Reception
 
 if TYPE_CHECKING:
-    from sfu.consumer import Consumer
+    from sfu.consumer import OutgoingStream
     from sfu.net.peer import Peer
     from sfu.path import TrackPath
 
@@ -152,9 +152,9 @@ class Producer:
         self.codec = media.codec
         self.rids = media.rids or ("",)
         self.sources: dict[str, Source] = {}
-        self.consumers: tuple[Consumer, ...] = ()
+        self.consumers: tuple[OutgoingStream, ...] = ()
         """Replaced, never changed, so that whoever runs over it is undisturbed."""
-        self.waiting: dict[Consumer, None] = {}
+        self.waiting: dict[OutgoingStream, None] = {}
         """Of these, in order, who waits for a packet to begin with: of video, for a key frame of the target."""
         self.muted = False
         self.path: TrackPath | None = None
@@ -172,13 +172,13 @@ class Producer:
         """The live sources, low to high."""
         return [s for rid in self.rids if (s := self.sources.get(rid)) is not None and s.live(now_ns)]
 
-    def add_consumer(self, consumer: Consumer) -> None:
+    def add_consumer(self, consumer: OutgoingStream) -> None:
         """From the next packet on, also to `consumer`; of video, once it has a target."""
         self.consumers = (*self.consumers, consumer)
         if consumer.kind == "audio":
             self.await_feed([consumer])
 
-    def remove_consumer(self, consumer: Consumer) -> None:
+    def remove_consumer(self, consumer: OutgoingStream) -> None:
         """No longer to `consumer`; idempotent."""
         self.consumers = tuple(c for c in self.consumers if c is not consumer)
         self.stop_waiting([consumer])
@@ -192,11 +192,11 @@ class Producer:
         self.consumers = ()
         self.waiting.clear()
 
-    def await_feed(self, consumers: Iterable[Consumer]) -> None:
+    def await_feed(self, consumers: Iterable[OutgoingStream]) -> None:
         """Let them begin with the next packet that they can begin with; idempotent."""
         self.waiting.update(dict.fromkeys(consumers))
 
-    def stop_waiting(self, consumers: Iterable[Consumer]) -> None:
+    def stop_waiting(self, consumers: Iterable[OutgoingStream]) -> None:
         """They have begun, or shall not; idempotent."""
         for consumer in consumers:
             self.waiting.pop(consumer, None)

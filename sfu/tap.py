@@ -3,6 +3,10 @@
 The worker listens; a host connects and says `Hello`. For every track that concerns the host the worker sends `OpenTrack`
 (again whenever its configuration changes), then packets; a path host answers every packet of a track with exactly one `Result`.
 
+The watch host has a second socket for video (role `watch_video`), on which it may say which pictures it wants. What a socket
+holds is bounded by the kernel, and a message that does not fit is dropped whole, so video in a socket of its own can push no
+sound out, however large its bursts; a share of one socket would have to be accounted for here, packet by packet.
+
 A message on the socket is a run of frames, each a 2-byte length, a type byte and a body, so that what one turn of the event
 loop received costs one system call. Sending never waits: when the socket is full the frame is dropped and counted by the caller.
 """
@@ -24,6 +28,7 @@ SOCKET_BUFFER_BYTES = 1 << 20
 _FRAME = struct.Struct("!HB")
 _PACKET = struct.Struct("!IBBHIQIBB")
 _RESULT = struct.Struct("!IBHIIB")
+_SELECT_LAYER = struct.Struct("!IH")
 
 
 class FrameType(IntEnum):
@@ -34,6 +39,8 @@ class FrameType(IntEnum):
     CLOSE = 3
     PACKET = 4
     RESULT = 5
+    SELECT_LAYER = 6
+    WANT_KEYFRAME = 7
 
 
 class Sound(IntEnum):
@@ -48,7 +55,7 @@ class Hello(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Literal["path", "watch"]
+    role: Literal["path", "watch", "watch_video"]
     pid: int
     processors: tuple[str, ...] = ()
     """The processors that run in this host: it is given only tracks on which one of them is wanted."""
@@ -65,7 +72,7 @@ class OpenTrack(BaseModel):
     participant_id: str
     kind: Literal["audio", "video"]
     source: str
-    codec: Literal["opus", "vp8", "h264"]
+    codec: Literal["opus", "vp8", "h264", "vp9", "av1"]
     clock_hz: int
     processors: dict[str, bool]
     epoch: int
@@ -80,6 +87,22 @@ class CloseTrack:
     handle: int
 
 
+@dataclass(frozen=True, slots=True)
+class SelectLayer:
+    """The watch host wants another size of a video."""
+
+    handle: int
+    width: int
+    """The lowest layer that is so many pixels wide, 1 to 65535; 0: no wish, the middle layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantKeyframe:
+    """The watch host cannot go on with a video without a key frame: packets were lost, or do not decode."""
+
+    handle: int
+
+
 class TapPacket(NamedTuple):
     """A media packet on its way to a host."""
 
@@ -89,14 +112,14 @@ class TapPacket(NamedTuple):
     marker: int
     """1 on the last packet of a video frame, or the first of a talkspurt."""
     seq: int
-    """RTP sequence number of the publisher, 16 bits."""
+    """RTP sequence number, 16 bits: of sound the publisher's, of video one unbroken numbering across layers."""
     timestamp: int
-    """RTP timestamp of the publisher, 32 bits."""
+    """RTP timestamp, 32 bits; likewise."""
     arrival_ns: int
     """`time.monotonic_ns()` of the worker when the packet came."""
     epoch: int
     level: int
-    """RFC 6464 level, 0 (loud) to 127 (silent)."""
+    """RFC 6464 level, 0 (loud) to 127 (silent). 0 for video."""
     restart: int
     """1 on the first packet after a hard bypass: the listeners just heard the raw stream, so the encoder must be reset and
     its prediction disabled for its first packets. Results before this one were discarded."""
@@ -116,7 +139,7 @@ class TapResult(NamedTuple):
     payload: bytes
 
 
-TapFrame = Hello | OpenTrack | CloseTrack | TapPacket | TapResult
+TapFrame = Hello | OpenTrack | CloseTrack | TapPacket | TapResult | SelectLayer | WantKeyframe
 
 
 def encode(frame: TapFrame) -> bytes:
@@ -128,6 +151,10 @@ def encode(frame: TapFrame) -> bytes:
         kind, body = FrameType.RESULT, _RESULT.pack(*frame[:-1]) + frame.payload
     elif isinstance(frame, CloseTrack):
         kind, body = FrameType.CLOSE, frame.handle.to_bytes(4, "big")
+    elif isinstance(frame, SelectLayer):
+        kind, body = FrameType.SELECT_LAYER, _SELECT_LAYER.pack(frame.handle, frame.width)
+    elif isinstance(frame, WantKeyframe):
+        kind, body = FrameType.WANT_KEYFRAME, frame.handle.to_bytes(4, "big")
     else:
         kind = FrameType.OPEN if isinstance(frame, OpenTrack) else FrameType.HELLO
         body = msgpack.packb(frame.model_dump())
@@ -159,6 +186,10 @@ def _decode_body(kind: int, body: bytes) -> TapFrame:
             return TapResult._make((*_RESULT.unpack_from(body), body[_RESULT.size :]))
         if kind == FrameType.CLOSE:
             return CloseTrack(int.from_bytes(body[:4], "big"))
+        if kind == FrameType.SELECT_LAYER:
+            return SelectLayer(*_SELECT_LAYER.unpack(body))
+        if kind == FrameType.WANT_KEYFRAME:
+            return WantKeyframe(int.from_bytes(body[:4], "big"))
         if kind == FrameType.OPEN:
             return OpenTrack.model_validate(msgpack.unpackb(body))
         if kind == FrameType.HELLO:

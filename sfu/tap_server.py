@@ -2,7 +2,8 @@
 
 One path host and one watch host at a time; a second one of a role replaces the first (it is the restarted one). What one turn
 of the event loop queues for a host leaves in one message at the turn's end. A full socket is a counted drop of packets, never a
-wait; what opens, changes and closes tracks is kept, the latest for each, and tried again until it is sent.
+wait; what opens, changes and closes tracks is kept, the latest for each, and tried again until it is sent. A video of which
+something was dropped pauses until then.
 """
 
 import asyncio
@@ -10,110 +11,33 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
+from sfu.consumer import WatchedPacket
 from sfu.dataplane.base import DataPlane
 from sfu.errors import DropReason
 from sfu.path import DEADLINE_NS, AudioPacket, PathMode, TrackPath
 from sfu.producer import Producer
-from sfu.tap import CloseTrack, Hello, OpenTrack, Sound, TapFrame, TapPacket, TapResult, TapSocket, listen
+from sfu.tap import (
+    CloseTrack,
+    Hello,
+    OpenTrack,
+    SelectLayer,
+    Sound,
+    TapFrame,
+    TapPacket,
+    TapResult,
+    TapSocket,
+    WantKeyframe,
+    listen,
+)
+from sfu.tapped import Host, Role, Tapped, sound_packet, video_packet
+from sfu.watching import DECODED_CODECS, WatchedVideo
 
 log = structlog.get_logger()
 
-Role = Literal["path", "watch"]
 MESSAGES_PER_TURN = 64
-BITRATES_BPS = (32_000, 48_000, 64_000)
-"""For one voice: below 32 kb/s denoised speech would lose to the codec, above 64 kb/s nothing is gained."""
-
-
-class Tapped:
-    """A track that hosts may hear."""
-
-    __slots__ = (
-        "bitrate_bps",
-        "epoch",
-        "handle",
-        "heard_bytes",
-        "loss_percent",
-        "path",
-        "processors",
-        "producer",
-        "room_id",
-    )
-
-    def __init__(self, handle: int, room_id: str, producer: Producer) -> None:
-        self.handle = handle
-        self.room_id = room_id
-        self.producer = producer
-        self.processors: dict[str, bool] = {}
-        self.epoch = 0
-        self.path: TrackPath | None = None
-        self.loss_percent = 0
-        """That of the worst subscriber, so that the path host's encoder adds enough redundancy for everybody."""
-        self.bitrate_bps = BITRATES_BPS[0]
-        """What the path host encodes at: the class that the publisher's own bitrate needs."""
-        self.heard_bytes = 0
-        """Payload since the last `refresh`."""
-
-    def refresh(self) -> bool:
-        """Once a second: look at losses and bitrate again; whether one changed. The bitrate only rises, since a pause is no
-        sign of a worse encoder."""
-        loss_percent = self.worst_loss_percent()
-        used_bps, self.heard_bytes = self.heard_bytes * 8, 0
-        bitrate_bps = next((step for step in BITRATES_BPS if step >= used_bps * 0.9), BITRATES_BPS[-1])
-        bitrate_bps = max(bitrate_bps, self.bitrate_bps)
-        changed = (loss_percent, bitrate_bps) != (self.loss_percent, self.bitrate_bps)
-        self.loss_percent, self.bitrate_bps = loss_percent, bitrate_bps
-        return changed
-
-    def worst_loss_percent(self) -> int:
-        """Of the subscribers now, at most 30: beyond that redundancy costs more quality than it saves."""
-        worst = max((consumer.remote_loss for consumer in self.producer.consumers), default=0.0)
-        return min(30, round(worst * 100))
-
-    def config(self) -> OpenTrack:
-        """What a host is told."""
-        producer = self.producer
-        return OpenTrack(
-            handle=self.handle,
-            track_id=producer.track_id,
-            room_id=self.room_id,
-            participant_id=producer.participant_id,
-            kind=producer.kind,
-            source=producer.source,
-            codec="opus",
-            clock_hz=producer.media.clock_hz,
-            processors=self.processors,
-            epoch=self.epoch,
-            bitrate_bps=self.bitrate_bps,
-            loss_percent=self.loss_percent,
-        )
-
-
-class Host:
-    """A connected host."""
-
-    __slots__ = ("control", "link", "processors", "role")
-
-    def __init__(self, link: TapSocket, hello: Hello) -> None:
-        self.link = link
-        self.role: Role = hello.role
-        self.processors = frozenset(hello.processors)
-        self.control: dict[int, OpenTrack | CloseTrack] = {}
-        """What the host still has to be told of tracks, the latest of each."""
-
-    def runs_any(self, processors: dict[str, bool], *, switched_on: bool) -> bool:
-        """Whether one of these (that is switched on, if that matters) runs in this host."""
-        return any(name in self.processors and (on or not switched_on) for name, on in processors.items())
-
-    def send_control(self) -> None:
-        """Send what waits, as far as the socket takes it. Raises OSError if the host is gone."""
-        for handle, frame in list(self.control.items()):
-            if not self.link.send(frame):
-                return
-            del self.control[handle]
 
 
 class TapServer:
@@ -129,6 +53,8 @@ class TapServer:
         self._by_handle: dict[int, Tapped] = {}
         self._next_handle = 0
         self._flush_due = False
+        self._videos_sent: set[str] = set()
+        """Tracks of which a message to the watch host may hold something, since the last flush."""
         self._listener: socket.socket | None = None
 
     def start(self) -> None:
@@ -166,6 +92,7 @@ class TapServer:
             return
         del self._by_handle[tapped.handle]
         tapped.producer.path = None
+        self._stop_video(tapped)
         for host in list(self._hosts.values()):
             self._tell(host, tapped.handle, CloseTrack(tapped.handle))
 
@@ -174,12 +101,15 @@ class TapServer:
         tapped = self._tapped.get(track_id)
         if tapped is None:
             return
+        if epoch != tapped.epoch:
+            self._stop_video(tapped)  # the host forgets what came before, so it has to begin with a key frame
         tapped.processors = dict(processors)
         tapped.epoch = epoch
         if tapped.path is None and self._belongs_in_path(tapped):
             self._put_in_path(tapped)
         for host in list(self._hosts.values()):
             self._open_on(host, tapped)
+        self._follow_video(tapped)
 
     def _belongs_in_path(self, tapped: Tapped) -> bool:
         """A mono voice for which some transform exists, switched on or not: switching is the host's, without a seam."""
@@ -199,7 +129,7 @@ class TapServer:
 
         def send(packet: AudioPacket, restart: bool) -> bool:
             tapped.heard_bytes += len(packet.payload)
-            frame = _tap_packet(tapped, packet, packet.payload, packet.level, Sound.RAW, restart)
+            frame = sound_packet(tapped, packet, packet.payload, packet.level, Sound.RAW, restart)
             if not self._post("path", frame):
                 return False
             asyncio.get_running_loop().call_later(DEADLINE_NS / 1e9, lambda: path.expire(time.monotonic_ns()))
@@ -229,10 +159,10 @@ class TapServer:
             return
         tapped = self._tapped.get(producer.track_id)
         if tapped is not None and host.runs_any(tapped.processors, switched_on=True):
-            self._post("watch", _tap_packet(tapped, packet, payload, level, sound, restart=False))
+            self._post("watch", sound_packet(tapped, packet, payload, level, sound, restart=False))
 
     def _open_on(self, host: Host, tapped: Tapped) -> None:
-        if host.role == "watch" or tapped.path is not None:
+        if host.is_for(tapped.producer.kind) and (host.role != "path" or tapped.path is not None):
             self._tell(host, tapped.handle, tapped.config())
 
     def _tell(self, host: Host, handle: int, frame: OpenTrack | CloseTrack) -> None:
@@ -241,6 +171,44 @@ class TapServer:
             host.send_control()
         except OSError:
             self._lost(host)
+
+    # --- video
+
+    def _follow_video(self, tapped: Tapped) -> None:
+        """Send a video while one of its observers is on, in a host that is there and can decode it."""
+        host, producer = self._hosts.get("watch_video"), tapped.producer
+        decodable = producer.kind == "video" and producer.codec in DECODED_CODECS
+        if not decodable or host is None or not host.runs_any(tapped.processors, switched_on=True):
+            self._stop_video(tapped)
+        elif tapped.video is None:
+            tapped.video = WatchedVideo(producer, self._plane, lambda packet: self._seen(tapped, packet))
+            tapped.video.start(time.monotonic_ns())
+
+    def _stop_video(self, tapped: Tapped) -> None:
+        if tapped.video is not None:
+            tapped.video.stop()
+            tapped.video = None
+
+    def _seen(self, tapped: Tapped, packet: WatchedPacket) -> None:
+        self._videos_sent.add(tapped.producer.track_id)
+        self._post("watch_video", video_packet(tapped, packet))
+
+    def tick_layers(self, now_ns: int) -> None:
+        """Every 250 ms: choose the layers of videos that are watched; one that the host has to be told of waits for that."""
+        host = self._hosts.get("watch_video")
+        for tapped in self._tapped.values():
+            if tapped.video is not None and host is not None and tapped.handle not in host.control:
+                tapped.video.tick(now_ns)
+
+    def _pause_videos(self, host: Host) -> None:
+        """Packets to the watch host were dropped, of some of these."""
+        for track_id in self._videos_sent:
+            tapped = self._tapped.get(track_id)
+            if tapped is not None and tapped.video is not None:
+                tapped.video.pause(time.monotonic_ns())
+                host.control[tapped.handle] = tapped.config()
+
+    # --- what hosts are told besides
 
     def refresh(self) -> None:
         """Every second: tell the path host about losses and bitrates that changed, and hosts what they could not take before."""
@@ -268,14 +236,19 @@ class TapServer:
     def _flush(self) -> None:
         self._flush_due = False
         for host in list(self._hosts.values()):
-            before = host.link.dropped_full
             try:
                 host.link.flush()
                 if host.control:
                     host.send_control()
             except OSError:
                 self._lost(host)
-            self._plane.counters.drops[DropReason.TAP_FULL] += host.link.dropped_full - before
+            dropped = host.take_drops()
+            if host.role != "watch_video":
+                self._plane.counters.drops[DropReason.TAP_FULL] += dropped
+            elif dropped:
+                self._plane.counters.drops[DropReason.TAP_VIDEO_FULL] += dropped
+                self._pause_videos(host)
+        self._videos_sent.clear()
 
     # --- hosts
 
@@ -314,8 +287,19 @@ class TapServer:
                 self._plane.counters.drops[DropReason.PATH_STRAY] += 1
                 return
             tapped.path.result(frame.seq, frame.payload, frame.level, bool(frame.dry), time.monotonic_ns())
+        elif isinstance(frame, SelectLayer | WantKeyframe):
+            self._picture_wish(link, frame)
         elif isinstance(frame, Hello):
             self._named(link, frame)
+
+    def _picture_wish(self, link: TapSocket, frame: SelectLayer | WantKeyframe) -> None:
+        tapped, host = self._by_handle.get(frame.handle), self._hosts.get("watch_video")
+        if tapped is None or tapped.video is None or host is None or host.link is not link:
+            self._plane.counters.drops[DropReason.PATH_STRAY] += 1
+        elif isinstance(frame, SelectLayer):
+            tapped.video.select(frame.width, time.monotonic_ns())
+        else:
+            tapped.video.ask_keyframe(time.monotonic_ns())
 
     def _named(self, link: TapSocket, hello: Hello) -> None:
         self._unnamed.discard(link)
@@ -330,6 +314,7 @@ class TapServer:
                 elif self._belongs_in_path(tapped):
                     self._put_in_path(tapped)
             self._open_on(host, tapped)
+            self._follow_video(tapped)
 
     def _lost(self, host: Host) -> None:
         asyncio.get_running_loop().call_soon(self._end, host.link)
@@ -343,10 +328,10 @@ class TapServer:
         for role in [role for role, host in self._hosts.items() if host.link is link]:
             del self._hosts[role]
             log.warning("host_lost", role=role)
-            if role == "path":
-                for tapped in self._tapped.values():
-                    if tapped.path is not None:
-                        tapped.path.detach("host is gone")
+            for tapped in self._tapped.values():
+                self._follow_video(tapped)
+                if role == "path" and tapped.path is not None:
+                    tapped.path.detach("host is gone")
 
     # --- statistics
 
@@ -371,20 +356,3 @@ class TapServer:
                 },
             }
         return {"hosts": sorted(self._hosts), "tracks": tracks}
-
-
-def _tap_packet(
-    tapped: Tapped, packet: AudioPacket, payload: bytes, level: int, sound: Sound, restart: bool
-) -> TapPacket:
-    return TapPacket(
-        handle=tapped.handle,
-        sound=sound,
-        marker=packet.marker >> 7,
-        seq=packet.seq_ext & 0xFFFF,
-        timestamp=packet.timestamp,
-        arrival_ns=packet.arrival_ns,
-        epoch=tapped.epoch,
-        level=level,
-        restart=restart,
-        payload=payload,
-    )

@@ -307,6 +307,7 @@ class Worker:
     def _layers(self, now_ns: int) -> None:
         for router in list(self._routers.values()):
             router.tick_layers(now_ns)
+        self._taps.tick_layers(now_ns)
 
     def _report(self, now_ns: int) -> None:
         self._plane.send_reports(now_ns)

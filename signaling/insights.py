@@ -18,7 +18,7 @@ from signaling.limits import Calm
 from signaling.links import REQUEST_TIMEOUT_S, Link
 from signaling.media import MediaPlane
 from signaling.participants import Participant, Track
-from signaling.policy import PROCESSED_SOURCES, for_everybody, processing_of
+from signaling.policy import PROCESSED_SOURCES, audience, processing_of
 from signaling.protocol.codes import ErrorCode
 from signaling.protocol.messages import FindingEvent, ProcessorsChanged
 from signaling.rooms import Room, Rooms
@@ -65,7 +65,7 @@ class Insights:
         return sorted((info for infos in self._infos.values() for info in infos), key=lambda info: info.name)
 
     def status(self, room: Room) -> list[ProcessorStatus]:
-        """What every processor does on every microphone of a room."""
+        """What every processor does on every microphone and camera of a room."""
         known = self.processors()
         return [
             self._status_of(track, info)
@@ -204,10 +204,18 @@ class Insights:
             self._drop("old_epoch")
             return
         event = FindingEvent(finding=finding)
-        if for_everybody(finding):
-            room.broadcast(event)
-        elif participant.present:
-            participant.send(event)
+        match audience(finding):
+            case "room":
+                room.broadcast(event)
+            case "hosts":
+                self._send(event, {participant, *(other for other in room.participants.values() if other.host)})
+            case "person":
+                self._send(event, {participant})
+
+    def _send(self, event: FindingEvent, readers: set[Participant]) -> None:
+        for reader in readers:
+            if reader.present:
+                reader.send(event)
 
     def _changed(self, status: ProcessorStatus) -> None:
         track = self._rooms.track(status.track_id)

@@ -5,13 +5,17 @@ Every change counts the participant's epoch up. What was heard under an older ep
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from media_processors.findings import Finding, ProcessorInfo
+from signaling.protocol.messages import TrackKind
 
-# Only a microphone is a person speaking to the room; music and shared sound are never touched, video is only forwarded.
-PROCESSED_SOURCES = frozenset({"microphone"})
-# Everybody may read what was said; how it was said is for the speaker alone.
-ROOM_KINDS = frozenset({"caption"})
+# Only a microphone is a person speaking to the room, only a camera shows one; music and what is shared are never looked into.
+PROCESSED_SOURCES: Mapping[str, TrackKind] = {"microphone": "audio", "camera": "video"}
+Audience = Literal["room", "hosts", "person"]
+# Everybody may read what was said, hosts and the person what speaks against (or for) a voice being theirs; how something was
+# said is for the speaker alone.
+_AUDIENCES: dict[str, Audience] = {"caption": "room", "voice_authenticity": "hosts"}
 
 
 @dataclass(slots=True)
@@ -39,13 +43,14 @@ def processing_of(
     Availability plays no part: what is wanted survives a restart of the host. `before` is what the track had; it speaks
     for processors whose host has not been heard yet (signaling may be younger than the track).
     """
-    if source not in PROCESSED_SOURCES:
+    media = PROCESSED_SOURCES.get(source)
+    if media is None:
         return {}
     wanted = {name: consent.choices.get(name, on) for name, on in before.items()}
-    wanted.update({info.name: consent.allows(info) for info in known if info.media == "audio"})
+    wanted.update({info.name: consent.allows(info) for info in known if info.media == media})
     return wanted
 
 
-def for_everybody(finding: Finding) -> bool:
-    """Whether the whole room may read a finding, or only the person whom it is about."""
-    return finding.kind in ROOM_KINDS
+def audience(finding: Finding) -> Audience:
+    """Who may read a finding: the room, the person whom it is about and the hosts, or that person alone."""
+    return _AUDIENCES.get(finding.kind, "person")

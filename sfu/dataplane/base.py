@@ -7,7 +7,7 @@ the plane has to tell goes out through `PlaneEvents`. Nothing here awaits.
 from collections import Counter
 from typing import Protocol
 
-from sfu.consumer import Consumer
+from sfu.consumer import OutgoingStream
 from sfu.errors import DropReason
 from sfu.net.peer import Peer
 from sfu.path import AudioPacket
@@ -57,17 +57,20 @@ class DataPlane(Protocol):
     def remove_producer(self, producer: Producer) -> None:
         """Forget a track and stop its consumers; idempotent."""
 
-    def add_consumer(self, consumer: Consumer) -> None:
-        """Send a track to a subscriber that has answered the offer with it."""
+    def add_consumer(self, consumer: OutgoingStream) -> None:
+        """Send a track to a subscriber that has answered the offer with it, or to the watch host."""
 
-    def remove_consumer(self, consumer: Consumer) -> None:
+    def remove_consumer(self, consumer: OutgoingStream) -> None:
         """Stop sending; idempotent."""
 
     def remove_peer(self, peer: Peer) -> None:
         """Forget everything of a peer; idempotent."""
 
-    def set_target(self, consumer: Consumer, target: Source | None, now_ns: int) -> None:
+    def set_target(self, consumer: OutgoingStream, target: Source | None, now_ns: int) -> None:
         """Feed a video consumer from this layer as of its next key frame (asked for at once); None pauses it."""
+
+    def ask_keyframe(self, consumer: OutgoingStream, now_ns: int) -> None:
+        """A viewer cannot go on without a key frame; heard once a second of each."""
 
     def forward_audio(
         self, source: Source, packet: AudioPacket, payload: bytes, level: int, sound: Sound, now_ns: int

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from sfu.consumer import Consumer
+from sfu.consumer import Consumer, OutgoingStream
 from sfu.dataplane.base import PlaneCounters
 from sfu.dataplane.routing import Inbound
 from sfu.dataplane.transport_feedback import TransportFeedback
@@ -102,18 +102,25 @@ class Feedback:
             self._retransmit(consumer, seq, now_ns)
 
     def _keyframe_wanted(self, peer: Peer, ssrc: int, now_ns: int) -> None:
-        self._counters.keyframe_requests_received += 1
         consumer = self._consumers.get((peer, ssrc))
-        source = consumer.current or consumer.target if consumer is not None else None
-        if consumer is None or source is None:
+        if consumer is None:
+            self._counters.keyframe_requests_received += 1
+        else:
+            self.keyframe_asked(consumer, now_ns)
+
+    # --- key frames
+
+    def keyframe_asked(self, consumer: OutgoingStream, now_ns: int) -> None:
+        """A viewer asks for a key frame of what it is fed from."""
+        self._counters.keyframe_requests_received += 1
+        source = consumer.current or consumer.target
+        if source is None:
             return
         if now_ns - consumer.keyframe_asked_ns < KEYFRAME_SPACING_NS:
             self._counters.drops[DropReason.KEYFRAME_CAPPED] += 1
             return
         consumer.keyframe_asked_ns = now_ns
         self._keyframes.want(source, now_ns)
-
-    # --- key frames
 
     def want_keyframe(self, source: Source, now_ns: int) -> None:
         """Somebody needs a key frame of this source; requests are throttled and repeated until it has come."""

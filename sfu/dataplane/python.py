@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sfu.consumer import Consumer
+from sfu.consumer import Consumer, OutgoingStream
 from sfu.dataplane.base import PlaneCounters, PlaneEvents
 from sfu.dataplane.feedback import Feedback
 from sfu.dataplane.routing import Inbound
 from sfu.downlink import Downlink
 from sfu.errors import DropReason
-from sfu.fanout import ROW, VideoPacket
+from sfu.fanout import ROW, Fanout, VideoPacket
 from sfu.negotiation.offer import PAYLOAD_TYPES
 from sfu.net.peer import Peer
 from sfu.net.srtp import PROTECT, PacketBuffer
@@ -89,18 +89,21 @@ class PythonPlane:
         for consumer in consumers:
             self._forget(consumer)
 
-    def add_consumer(self, consumer: Consumer) -> None:
+    def add_consumer(self, consumer: OutgoingStream) -> None:
         """See `DataPlane`."""
-        self._consumers[consumer.peer, consumer.ssrc] = consumer
-        self._downlinks[consumer.peer] = consumer.downlink
+        if isinstance(consumer, Consumer):
+            self._consumers[consumer.peer, consumer.ssrc] = consumer
+            self._downlinks[consumer.peer] = consumer.downlink
         consumer.producer.add_consumer(consumer)
 
-    def remove_consumer(self, consumer: Consumer) -> None:
+    def remove_consumer(self, consumer: OutgoingStream) -> None:
         """See `DataPlane`."""
         consumer.producer.remove_consumer(consumer)
         self._forget(consumer)
 
-    def _forget(self, consumer: Consumer) -> None:
+    def _forget(self, consumer: OutgoingStream) -> None:
+        if not isinstance(consumer, Consumer):
+            return
         if self._consumers.get((consumer.peer, consumer.ssrc)) is consumer:
             del self._consumers[consumer.peer, consumer.ssrc]
 
@@ -113,7 +116,7 @@ class PythonPlane:
             self.remove_consumer(consumer)
         self._downlinks.pop(peer, None)
 
-    def set_target(self, consumer: Consumer, target: Source | None, now_ns: int) -> None:
+    def set_target(self, consumer: OutgoingStream, target: Source | None, now_ns: int) -> None:
         """See `DataPlane`."""
         if target is consumer.target or consumer not in consumer.producer.consumers:
             return
@@ -128,6 +131,10 @@ class PythonPlane:
         else:
             producer.await_feed([consumer])
             self._feedback.want_keyframe(target, now_ns)
+
+    def ask_keyframe(self, consumer: OutgoingStream, now_ns: int) -> None:
+        """See `DataPlane`."""
+        self._feedback.keyframe_asked(consumer, now_ns)
 
     # --- packets in
 
@@ -236,12 +243,23 @@ class PythonPlane:
             else:
                 self.counters.drops[DropReason.NO_KEYFRAME] += len(waiting)
                 self._feedback.keyframe_missed(source, now_ns)
-        if source.fanout.consumers:
-            source.fanout.keep(packet)
+        fanout = source.fanout
+        if fanout.consumers:
+            fanout.keep(packet)
             payload_type = PAYLOAD_TYPES[producer.codec][0]
             self._fan_out(
                 source, _video_head(packet, payload_type), ext, packet.timestamp, packet.payload, descriptor, now_ns
             )
+        if fanout.watchers:
+            self._watch(fanout, packet, now_ns)
+
+    def _watch(self, fanout: Fanout, packet: VideoPacket, now_ns: int) -> None:
+        """To the watch host, after everybody else."""
+        if not fanout.consumers:  # else they have been counted
+            fanout.sent(packet.seq_ext, packet.timestamp, len(packet.payload), now_ns, packet.vp8)
+        for watcher in fanout.watchers:
+            if not watcher.take(packet, now_ns):
+                self.counters.drops[DropReason.BEFORE_SWITCH] += 1
 
     def _fan_out(
         self,
@@ -364,7 +382,7 @@ def _video_head(packet: VideoPacket, payload_type: int) -> _Head:
 
 def _begin(
     source: Source,
-    consumers: Sequence[Consumer],
+    consumers: Sequence[OutgoingStream],
     ext: int,
     timestamp: int,
     now_ns: int,

@@ -105,3 +105,23 @@ def rewrite(buffer: bytearray | memoryview, at: int, descriptor: Vp8Descriptor, 
             buffer[at + descriptor.picture_id_at] = picture_id & 0x7F
     if descriptor.tl0_at:
         buffer[at + descriptor.tl0_at] = tl0 & 0xFF
+
+
+def frame_data(payload: bytes) -> bytes:
+    """What follows the descriptor: this packet's piece of the frame. A frame is its packets' pieces in their order.
+
+    Raises ValueError when nothing follows the descriptor.
+    """
+    at = 1
+    try:
+        if payload[0] & 0x80:
+            flags = payload[1]
+            at = 2
+            if flags & 0x80:
+                at += 2 if payload[2] & 0x80 else 1
+            at += flags & 0x40 != 0
+            at += flags & 0x30 != 0
+        payload[at]
+    except IndexError:
+        raise ValueError("VP8 payload descriptor: nothing follows it") from None
+    return payload[at:]

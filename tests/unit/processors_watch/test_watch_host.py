@@ -11,7 +11,7 @@ from media_processors import registry
 from media_processors.base import Emit
 from media_processors.findings import Finding, ProcessorInfo, Prosody
 from media_processors.frames import AudioFrame, TrackRef, VideoFrame
-from media_processors.observing import QUEUE_PACKETS
+from media_processors.perceiving import QUEUE_PACKETS
 from media_processors.settings import ProcessingSettings
 from media_processors.watch_host import SOCKET_NAME, WatchHost
 from models.store import Store
@@ -284,10 +284,10 @@ async def test_a_packet_that_breaks_us_ends_the_hearing_of_its_track_only(
     scene.send()
     await scene.heard(1)
 
-    def broken(packet: TapPacket, ears: object) -> None:
+    def broken(packet: TapPacket) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(scene.host._tracks[scene.host._taps[0]._path, 1]._listener, "push", broken)
+    monkeypatch.setattr(scene.host._tracks[scene.host._taps[0], 1]._perception, "push", broken)
     scene.send(3)
     await until(lambda: "" if ("unavailable", "it failed: ZeroDivisionError") in scene.states else "the status")
     scene.send(2, handle=2)
@@ -305,10 +305,10 @@ async def test_a_packet_that_breaks_us_cannot_stop_the_end_of_its_track(
     await until(lambda: "" if scene.states else "the track")
     (track,) = scene.host._tracks.values()
 
-    def broken(packet: TapPacket, ears: object) -> None:
+    def broken(packet: TapPacket) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(track._listener, "push", broken)
+    monkeypatch.setattr(track._perception, "push", broken)
     track.waiting.extend([TapPacket(1, Sound.RAW, 0, 1, 960, 0, 0, 127, 0, SILENT_OPUS)] * 2)
     scene.worker.queue(CloseTrack(1))
     scene.worker.flush()
@@ -363,7 +363,7 @@ async def test_a_bug_while_letting_a_worker_go_does_not_keep_the_host_from_comin
     raised: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: raised.append(context["exception"]))
 
-    def broken(tap: Path) -> None:
+    def broken(tap: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(scene.host, "forget_all", broken)

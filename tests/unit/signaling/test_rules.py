@@ -101,9 +101,15 @@ def test_choices_outrank_defaults_and_every_change_is_a_new_epoch() -> None:
     assert processing_of("microphone", consent, known, {}) == {"captions": False, "emotion": True}
 
 
-@pytest.mark.parametrize("source", ["music", "screen_audio", "camera", "screen"])
-def test_only_microphones_are_processed(source: str) -> None:
-    assert processing_of(source, Consent(), [info("captions")], {"captions": True}) == {}
+def test_a_camera_is_for_processors_of_video() -> None:
+    known = [info("captions"), info("emotion", default_on=False), info("faces", media="video")]
+    assert processing_of("camera", Consent(), known, {}) == {"faces": True}
+    assert processing_of("camera", Consent({"faces": False}), known, {}) == {"faces": False}
+
+
+@pytest.mark.parametrize("source", ["music", "screen_audio", "screen"])
+def test_only_microphones_and_cameras_are_processed(source: str) -> None:
+    assert processing_of(source, Consent(), [info("captions"), info("faces", media="video")], {"captions": True}) == {}
 
 
 def test_an_unavailable_processor_stays_wanted_and_an_unheard_host_keeps_its_state() -> None:
