@@ -51,8 +51,32 @@ class Prosody(FindingBase):
     speech_ms: int = Field(ge=0)
 
 
-Finding = Annotated[Caption | Prosody, Field(discriminator="kind")]
-FINDING: TypeAdapter[Caption | Prosody] = TypeAdapter(Finding)
+class Authenticity(FindingBase):
+    """Evidence on whether media is synthetic, never a verdict: what a model found, on how much, and how often it errs."""
+
+    verdict: Literal["insufficient_evidence", "likely_genuine", "inconclusive", "likely_synthetic"]
+    reason: str = Field(
+        description="why the evidence does not suffice (`duration`, or what makes the model inapplicable); empty if it does"
+    )
+    likelihood: float | None = Field(
+        ge=0, le=1, description="of being synthetic, calibrated; null before there is enough"
+    )
+    score: float | None = Field(
+        description="mean of the model's raw scores, higher for genuine media; null if there are none"
+    )
+    evidence_ms: int = Field(ge=0, description="speech or face that the score rests on")
+    windows: int = Field(ge=0)
+    known_errors: str = Field(description="what is published about the model's errors")
+
+
+class VoiceAuthenticity(Authenticity):
+    """Whether a voice is synthetic. Reasons beyond `duration`: `narrowband`, `noisy`."""
+
+    kind: Literal["voice_authenticity"] = "voice_authenticity"
+
+
+Finding = Annotated[Caption | Prosody | VoiceAuthenticity, Field(discriminator="kind")]
+FINDING: TypeAdapter[Caption | Prosody | VoiceAuthenticity] = TypeAdapter(Finding)
 
 
 class ProcessorInfo(BaseModel):

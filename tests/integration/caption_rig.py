@@ -19,7 +19,7 @@ from media_processors import registry
 from media_processors.audio.captions import Captions
 from media_processors.base import Samples
 from media_processors.codec import OpusEncoder
-from media_processors.findings import FINDING, Caption, ProcessorStatus
+from media_processors.findings import FINDING, Caption, Finding, ProcessorStatus
 from media_processors.settings import ProcessingSettings
 from media_processors.watch_host import SOCKET_NAME, WatchHost
 from models.store import Store
@@ -67,7 +67,7 @@ class Rig:
 
     run_dir: Path
     processors: dict[str, registry.Loaded] | None = None
-    captions: list[Caption] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     statuses: list[ProcessorStatus] = field(default_factory=list)
     engine: subprocess.Popen[bytes] | None = None
 
@@ -138,7 +138,7 @@ class Rig:
             source="microphone",
             codec="opus",
             clock_hz=RATE_HZ,
-            processors={"captions": on, "denoise": False},
+            processors=dict.fromkeys(self.processors or (), on) | {"denoise": False},
             epoch=epoch,
         )
         self.worker.queue(opened)
@@ -185,6 +185,11 @@ class Rig:
         taken = counters.listening.packets + counters.dropped + counters.stale + counters.unwanted
         return sum(self._sent.values()) - taken
 
+    @property
+    def captions(self) -> list[Caption]:
+        """Among the findings."""
+        return [finding for finding in self.findings if isinstance(finding, Caption)]
+
     def finals(self, track: str = "track-1") -> list[Caption]:
         """Final captions of a track."""
         return [caption for caption in self.captions if caption.final and caption.track_id == track]
@@ -204,8 +209,6 @@ class Rig:
 
     def _notified(self, event: str, params: dict[str, Any]) -> None:
         if event == "finding":
-            finding = FINDING.validate_python(params)
-            if isinstance(finding, Caption):
-                self.captions.append(finding)
+            self.findings.append(FINDING.validate_python(params))
         else:
             self.statuses.append(ProcessorStatus.model_validate(params))

@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
-from media_processors.findings import Prosody
+from media_processors.findings import Prosody, VoiceAuthenticity
 from sfu.channel.messages import DropParticipant, DropRoom, PublishOffer, SetMuted, SetProcessing, SetSubscriptions
 from signaling import auth
 from signaling.auth import LINEAGE_MAX
@@ -402,6 +402,32 @@ async def test_prosody_is_for_the_speaker_alone(room: Meeting) -> None:
     track_id = (await ada.publish())["0"]
     room.watch_host.notify("finding", prosody(ada.me, track_id))
     assert (await ada.event("finding"))["finding"]["kind"] == "prosody"
+    room.watch_host.notify("finding", caption(ada.me, track_id, epoch=0))
+    assert (await bert.event("finding"))["finding"]["kind"] == "caption"
+
+
+async def test_authenticity_is_for_the_person_and_the_hosts(room: Meeting) -> None:
+    host, ada, bert = await room.joined("Host"), await room.joined("Ada"), await room.joined("Bert")
+    track_id = (await ada.publish())["0"]
+    evidence = VoiceAuthenticity(
+        room_id=ROOM,
+        participant_id=ada.me,
+        track_id=track_id,
+        epoch=0,
+        start_ms=0,
+        end_ms=30_000,
+        model="test@1",
+        verdict="inconclusive",
+        reason="",
+        likelihood=0.5,
+        score=-1.5,
+        evidence_ms=12_000,
+        windows=3,
+        known_errors="often wrong",
+    )
+    room.watch_host.notify("finding", evidence.model_dump())
+    for reader in (host, ada):
+        assert (await reader.event("finding"))["finding"]["kind"] == "voice_authenticity"
     room.watch_host.notify("finding", caption(ada.me, track_id, epoch=0))
     assert (await bert.event("finding"))["finding"]["kind"] == "caption"
 

@@ -78,7 +78,7 @@ export type ErrorCode = "bad_message" | "bad_token" | "token_expired" | "forbidd
 
 /** A finding for whose audience the receiver is. */
 export interface FindingEvent {
-  finding: Caption | Prosody;
+  finding: Caption | Prosody | VoiceAuthenticity;
 }
 
 /** As in RTCConfiguration.iceServers. */
@@ -345,6 +345,32 @@ export interface TrackUnpublished {
 
 /** The media worker was replaced: build both transports anew and publish again. */
 export type TransportReplace = Record<string, never>;
+
+/** Whether a voice is synthetic. Reasons beyond `duration`: `narrowband`, `noisy`. */
+export interface VoiceAuthenticity {
+  room_id: string;
+  participant_id: string;
+  track_id: string;
+  /** consent epoch under which the media was heard; older than current: dropped */
+  epoch: number;
+  start_ms: number;
+  end_ms: number;
+  /** name@version of the model, or of the algorithm where no model is involved */
+  model: string;
+  verdict: "insufficient_evidence" | "likely_genuine" | "inconclusive" | "likely_synthetic";
+  /** why the evidence does not suffice (`duration`, or what makes the model inapplicable); empty if it does */
+  reason: string;
+  /** of being synthetic, calibrated; null before there is enough */
+  likelihood: number | null;
+  /** mean of the model's raw scores, higher for genuine media; null if there are none */
+  score: number | null;
+  /** speech or face that the score rests on */
+  evidence_ms: number;
+  windows: number;
+  /** what is published about the model's errors */
+  known_errors: string;
+  kind: "voice_authenticity";
+}
 
 /** The answer to every request. */
 export type Ack<T> = { ok: true; result: T } | { ok: false; error: WireError };

@@ -13,6 +13,7 @@ import type {
   Prosody,
   Speaker,
   TrackInfo,
+  VoiceAuthenticity,
 } from './protocol';
 import type { FailureCode } from './signaling';
 
@@ -51,6 +52,8 @@ export interface MeetingState {
   captions: CaptionLine[];
   /** The newest prosody finding by participant id. */
   prosody: Record<string, Prosody>;
+  /** The newest evidence about a voice by participant id: one's own, and for hosts everybody's who allowed it. */
+  voices: Record<string, VoiceAuthenticity>;
   chat: ChatLine[];
   processors: ProcessorInfo[];
   processorStatus: ProcessorStatus[];
@@ -77,6 +80,7 @@ export const OUTSIDE: MeetingState = {
   speakers: [],
   captions: [],
   prosody: {},
+  voices: {},
   chat: [],
   processors: [],
   processorStatus: [],
@@ -219,6 +223,8 @@ function applyFinding(state: MeetingState, finding: Finding, nowMs: number): Mee
       return { ...state, captions: applyCaption(state.captions, finding, nowMs) };
     case 'prosody':
       return { ...state, prosody: { ...state.prosody, [finding.participant_id]: finding } };
+    case 'voice_authenticity':
+      return { ...state, voices: { ...state.voices, [finding.participant_id]: finding } };
     default:
       return state;
   }

@@ -1,6 +1,6 @@
 // Whose track does a processor work on, and how. Pure.
 
-import type { MeetingState, ProcessorInfo, ProcessorStatus } from '../client';
+import type { MeetingState, ProcessorInfo, ProcessorStatus, VoiceAuthenticity } from '../client';
 
 /** What the processor does on the person's own track; null while they send none for it. */
 export function myStatus(meeting: MeetingState, processor: ProcessorInfo): ProcessorStatus | null {
@@ -30,6 +30,26 @@ export function othersStatus(meeting: MeetingState, processor: ProcessorInfo): {
     const name = names.get(status.track_id);
     return name === undefined ? [] : [{ name, status }];
   });
+}
+
+/** What is known of the voices of those who still have the observer on, oneself first. Hosts get everybody's, others their own. */
+export function voiceEvidence(meeting: MeetingState): { name: string; found: VoiceAuthenticity }[] {
+  const on = new Set(
+    meeting.processorStatus
+      .filter((status) => status.processor === 'voice_authenticity' && status.state === 'on')
+      .map((status) => status.track_id),
+  );
+  return meeting.participants
+    .flatMap((participant) => {
+      const found = meeting.voices[participant.participant_id];
+      return found !== undefined && on.has(found.track_id) ? [{ name: participant.name, found }] : [];
+    })
+    .sort((one, other) => Number(other.found.participant_id === meeting.selfId) - Number(one.found.participant_id === meeting.selfId));
+}
+
+/** Whether a standing finding says that somebody's voice may be synthetic. */
+export function isVoiceDoubted(meeting: MeetingState, participantId: string): boolean {
+  return voiceEvidence(meeting).some(({ found }) => found.participant_id === participantId && found.verdict === 'likely_synthetic');
 }
 
 function statusOf(meeting: MeetingState, processor: ProcessorInfo): ProcessorStatus[] {

@@ -93,12 +93,14 @@ export const en = {
     vad: 'Voice detection',
     captions: 'Captions',
     prosody: 'Speech measures',
+    voice_authenticity: 'Voice authenticity',
   } as Record<string, string>,
   processorTexts: {
     denoise: 'Removes background noise from your microphone before others hear it.',
     vad: 'Notices when you speak, for captions and the speaker mark.',
     captions: 'Writes down what you say, for everybody in the room.',
     prosody: 'Measures level, pitch and speaking rate of your voice.',
+    voice_authenticity: 'Weighs whether your voice is a person or a machine. Only you and the hosts see what it finds.',
   } as Record<string, string>,
   states: { on: 'On', off: 'Off', guard: 'Guard', bypass: 'Bypass', unavailable: 'Unavailable' },
   stateTexts: {
@@ -126,6 +128,21 @@ export const en = {
   prosodyPitch: (hz: number) => `${hz.toFixed(0)} Hz`,
   prosodyRate: (rate: number) => `${rate.toFixed(1)} syllables/s`,
   lastMeasured: 'Last measured',
+  verdicts: {
+    insufficient_evidence: 'Not enough to say',
+    likely_genuine: 'Sounds genuine',
+    inconclusive: 'Undecided',
+    likely_synthetic: 'May be synthetic',
+  },
+  evidenceReasons: {
+    duration: 'needs more speech',
+    narrowband: 'the sound has too narrow a band to judge',
+    noisy: 'too noisy to judge',
+  } as Record<string, string>,
+  evidenceSeconds: (seconds: number) => `${seconds.toFixed(0)} s of speech`,
+  evidenceLikelihood: (likelihood: number) => `${(100 * likelihood).toFixed(0)} % likely synthetic`,
+  evidenceCaution: 'An estimate by a model, not proof. It can be wrong about anybody. What is published about its errors:',
+  voiceMayBeSynthetic: 'Voice: look closer',
   shortcutTexts: {
     M: 'Microphone on or off',
     V: 'Camera on or off',
@@ -322,12 +339,14 @@ export const zh: Strings = {
     vad: '语音检测',
     captions: '字幕',
     prosody: '语音测量',
+    voice_authenticity: '语音真实性',
   },
   processorTexts: {
     denoise: '在别人听到之前，去除您麦克风中的背景噪声。',
     vad: '检测您何时在说话，用于字幕和发言标记。',
     captions: '把您说的话写成文字，供房间里所有人阅读。',
     prosody: '测量您声音的音量、音高和语速。',
+    voice_authenticity: '衡量您的声音来自真人还是机器。只有您和主持人能看到结果。',
   },
   states: { on: '开启', off: '关闭', guard: '保护', bypass: '旁路', unavailable: '不可用' },
   stateTexts: {
@@ -354,6 +373,21 @@ export const zh: Strings = {
   prosodyPitch: (hz) => `${hz.toFixed(0)} Hz`,
   prosodyRate: (rate) => `每秒 ${rate.toFixed(1)} 个音节`,
   lastMeasured: '最近一次测量',
+  verdicts: {
+    insufficient_evidence: '依据不足，无法判断',
+    likely_genuine: '听起来像真人',
+    inconclusive: '无法确定',
+    likely_synthetic: '可能是合成的',
+  },
+  evidenceReasons: {
+    duration: '需要更多语音',
+    narrowband: '声音频带过窄，无法判断',
+    noisy: '噪声过大，无法判断',
+  },
+  evidenceSeconds: (seconds) => `${seconds.toFixed(0)} 秒语音`,
+  evidenceLikelihood: (likelihood) => `合成可能性 ${(100 * likelihood).toFixed(0)} %`,
+  evidenceCaution: '这是模型的估计，不是证据。它对任何人都可能出错。已公布的误差（英文）：',
+  voiceMayBeSynthetic: '声音：请留意',
   shortcutTexts: {
     M: '打开或关闭麦克风',
     V: '打开或关闭摄像头',

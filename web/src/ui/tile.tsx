@@ -5,6 +5,7 @@ import { latestLine, trackOf, type CaptionLine, type ParticipantInfo, type Track
 import { Avatar, hueOf } from './controls';
 import { useApp, useController, useStrings, useUntil } from './hooks';
 import { Icon } from './icons';
+import { isVoiceDoubted } from './processing';
 
 /** How long a finished caption stays in the picture. */
 const CAPTION_STAYS_MS = 5000;
@@ -27,6 +28,7 @@ export function Tile({ participant, video }: TileProps) {
   const received = useApp((state) => (video === undefined ? undefined : state.meeting.media[video.track_id]));
   const speaking = useApp((state) => state.meeting.speakers.some((speaker) => speaker.participant_id === id));
   const captionsOn = useApp((state) => state.captionsOnTiles);
+  const doubted = useApp((state) => isVoiceDoubted(state.meeting, id));
   const track = isSelf ? local : video?.muted === false ? received : null;
   const microphone = trackOf(participant, 'microphone');
   const silent = microphone === undefined || microphone.muted;
@@ -51,6 +53,7 @@ export function Tile({ participant, video }: TileProps) {
             )}
             <span class="tile-name-text">{label}</span>
             {participant.bot && <span class="chip chip-on-picture">{strings.bot}</span>}
+            {doubted && !isScreen && <span class="chip chip-on-picture">{strings.voiceMayBeSynthetic}</span>}
             {speaking && !isScreen && <span class="visually-hidden">{strings.speaking}</span>}
           </span>
           {captionsOn && !isScreen && <TileCaptionQuality participantId={id} />}

@@ -2,6 +2,7 @@ import type { ProcessorInfo, ProcessorStatus } from '../../client';
 import { CopyButton, Switch } from '../controls';
 import { useApp, useController, useStrings } from '../hooks';
 import { isWanted, myStatus, othersStatus } from '../processing';
+import { VoiceEvidence } from './evidence';
 import { PanelFrame } from './panel';
 
 /** What the server does with sound and picture: what runs, what does not and why, and a switch for one's own tracks. */
@@ -47,6 +48,7 @@ function Processor({ processor }: { processor: ProcessorInfo }) {
       <p class="processor-text">{strings.processorTexts[processor.name] ?? ''}</p>
       {state === null ? <p class="processor-why">{strings.noTrackYet}</p> : <Why processor={processor} status={mine} />}
       {processor.name === 'prosody' && <Measured />}
+      {processor.name === 'voice_authenticity' && <VoiceEvidence />}
       <Others processor={processor} />
       {processor.model !== '' && <p class="processor-model">{processor.model}</p>}
     </li>

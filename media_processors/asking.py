@@ -1,0 +1,52 @@
+"""What observers that ask a model have in common: which model, whether it is here, and what the engine said of it last."""
+
+import structlog
+
+from media_processors.base import HostServices
+from media_processors.errors import UnavailableError
+from models import catalog
+from models.catalog import ModelEntry, Task
+from models.client import InferenceClient
+from models.errors import UnavailableError as ModelUnavailableError
+from models.store import Located, Missing
+
+log = structlog.get_logger()
+
+
+class Choice:
+    """The model of one task: the first of the catalog that is here and that the engine can run."""
+
+    def __init__(self, task: Task) -> None:
+        self.entry: ModelEntry | None = None
+        self.version = ""
+        """name@version; empty if there is none."""
+        self.missing = Missing("it runs in the watch host", "")
+        """Why there is none, if there is none."""
+        self._task = task
+        self._engine: InferenceClient | None = None
+
+    def attach(self, services: HostServices) -> None:
+        """Look into the store."""
+        self._engine = services.engine
+        missing: Missing | None = None
+        for entry in catalog.load().for_task(self._task):
+            if not entry.runner or entry.runner == "host":
+                continue
+            located = services.store.locate(entry)
+            if isinstance(located, Located):
+                self.entry, self.version = entry, f"{entry.name}@{located.version}"
+                return
+            missing = missing or located
+        self.missing = missing or Missing("the catalog has no model for it", "")
+
+    def required(self) -> tuple[InferenceClient, ModelEntry]:
+        """Engine and model. Raises UnavailableError if there are none."""
+        if self._engine is None or self.entry is None:
+            raise UnavailableError(self.missing.reason, self.missing.command)
+        return self._engine, self.entry
+
+    def refused(self, error: ModelUnavailableError) -> None:
+        """The engine cannot run the model, whatever the store looked like from here."""
+        log.error("model_unavailable", task=self._task, reason=error.message)
+        self.missing = Missing(error.message, error.command)
+        self.entry = None

@@ -1,0 +1,194 @@
+"""Voice authenticity: is a voice recorded or made? Evidence from windows of speech, judged by a model only where it may be.
+
+One window per 5 s of speech, of the length that the model takes, with the pauses that speech has. The gate comes before the
+model: a voice that is narrow or noisy is not judged.
+"""
+
+import asyncio
+from collections import deque
+from typing import ClassVar, Literal
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from media_processors.asking import Choice
+from media_processors.audio.vad import SpeechGate
+from media_processors.audio.validity import QualityMeter
+from media_processors.base import Emit, HostServices
+from media_processors.evidence import Assessment, Calibration, Evidence
+from media_processors.findings import Finding, ProcessorInfo, VoiceAuthenticity
+from media_processors.frames import AudioFrame, TrackRef, VideoFrame
+from models.errors import InferenceError, UnavailableError
+from models.questions import Scores, Sound
+
+NAME = "voice_authenticity"
+RATE_HZ = 16_000
+STEP_MS = 5_000
+"""Speech between two windows."""
+ENOUGH_MS = 10_000
+"""Speech before anything is said of a voice."""
+KEPT = 12
+"""Windows that count: the last minute of speech."""
+SPEECH = 0.5
+PAUSE_MS = 600
+"""A longer pause is not part of a window."""
+DEADLINE_MS = 20_000
+MAX_WAITING = 2
+"""Windows that wait for the engine. One more, and the oldest is not judged."""
+CALIBRATION = Calibration(slope=0.7, centre=-1.5)
+"""By hand, between the windows of real (+4.6 and up) and synthetic (-7.0 and down) voices that README.md lists: six clips. It says
+where those lie and no more; `known_errors` goes with every finding."""
+
+log = structlog.get_logger()
+Pcm = NDArray[np.int16]
+
+
+class VoiceAuthenticityObserver:
+    """The observer. Off until somebody asks for it: it is about the body of a person."""
+
+    kind: ClassVar[Literal["observer"]] = "observer"
+    media: Literal["audio", "video"] = "audio"
+    sound: Literal["raw", "processed"] = "raw"
+    sample_rate_hz = RATE_HZ
+
+    def __init__(self) -> None:
+        self.choice = Choice("voice_authenticity")
+
+    def attach(self, services: HostServices) -> None:
+        """Choose the model."""
+        self.choice.attach(services)
+
+    def info(self) -> ProcessorInfo:
+        """Available if a model is here and the engine has not refused it."""
+        here = self.choice.entry is not None
+        return ProcessorInfo(
+            name=NAME,
+            kind="observer",
+            media="audio",
+            available=here,
+            reason="" if here else self.choice.missing.reason,
+            command="" if here else self.choice.missing.command,
+            model=self.choice.version if here else "",
+            default_on=False,
+        )
+
+    def open(self, track: TrackRef, emit: Emit) -> "VoiceAuthenticityStream":
+        """Evidence about one track. Raises UnavailableError if there is no model."""
+        self.choice.required()
+        return VoiceAuthenticityStream(self.choice, track, emit)
+
+
+class WindowCollector:
+    """Sound of somebody who speaks, in windows of a fixed length: the newest, whenever another `STEP_MS` were spoken."""
+
+    def __init__(self, window_samples: int) -> None:
+        self._gate = SpeechGate(min_silence_ms=PAUSE_MS)
+        self._sound: Pcm = np.zeros(0, np.int16)
+        self._spoken: deque[tuple[int, float]] = deque()
+        """For each piece in `_sound`: its samples, and how many ms of them were speech."""
+        self._window_samples = window_samples
+        self._since_ms = 0.0
+
+    def push(self, frame: AudioFrame) -> tuple[Pcm, int] | None:
+        """A window, shape (window_samples,), and the speech in it in ms, if one is due."""
+        duration_ms = len(frame.samples) * 1000 / RATE_HZ
+        if not self._gate.update(frame.speech, duration_ms) or frame.concealed:
+            return None
+        speech_ms = duration_ms if frame.speech >= SPEECH else 0.0
+        self._since_ms += speech_ms
+        piece = np.clip(frame.samples * 32_768, -32_768, 32_767).astype(np.int16)
+        self._sound = np.concatenate([self._sound, piece])[-self._window_samples :]
+        self._spoken.append((len(piece), speech_ms))
+        while sum(samples for samples, _ in self._spoken) - self._spoken[0][0] >= self._window_samples:
+            self._spoken.popleft()
+        if len(self._sound) < self._window_samples or self._since_ms < STEP_MS:
+            return None
+        self._since_ms = 0.0
+        return self._sound.copy(), round(sum(speech for _, speech in self._spoken))
+
+
+class VoiceAuthenticityStream:
+    """Evidence about one track."""
+
+    def __init__(self, choice: Choice, track: TrackRef, emit: Emit) -> None:
+        self._engine, self._entry = choice.required()
+        self._choice = choice
+        self._model = choice.version
+        self._track = track
+        self._emit = emit
+        self._meter = QualityMeter()
+        self._collector = WindowCollector(self._entry.window_samples or RATE_HZ * 4)
+        self._evidence = Evidence(CALIBRATION, ENOUGH_MS, KEPT)
+        self._start_ms: int | None = None
+        self._end_ms = 0
+        self._waiting: deque[tuple[Pcm, int]] = deque(maxlen=MAX_WAITING)
+        self._posted = asyncio.Event()
+        self._task = asyncio.create_task(self._serve(), name=f"authenticity-{track.track_id}")
+
+    def push(self, frame: AudioFrame | VideoFrame) -> list[Finding]:
+        """Take a frame of 16 kHz sound. A window that may not be judged is answered at once; others through `emit`."""
+        if not isinstance(frame, AudioFrame):
+            return []
+        self._meter.push(frame.samples, frame.speech)
+        self._end_ms = frame.start_ms + round(len(frame.samples) * 1000 / RATE_HZ)
+        if self._start_ms is None:
+            self._start_ms = frame.start_ms
+        due = self._collector.push(frame)
+        if due is None:
+            return []
+        quality = self._meter.quality()
+        refusal = quality.refusal if quality else "noisy"
+        if refusal:
+            return [self._finding(self._evidence.refuse(refusal))]
+        self._waiting.append(due)
+        self._posted.set()
+        return []
+
+    def flush(self) -> list[Finding]:
+        """A pause changes nothing: what was said stands."""
+        return []
+
+    async def aclose(self) -> None:
+        """Nobody waits for what was not judged yet."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _serve(self) -> None:
+        while True:
+            await self._posted.wait()
+            self._posted.clear()
+            while self._waiting:
+                await self._judge(*self._waiting.popleft())
+
+    async def _judge(self, pcm: Pcm, speech_ms: int) -> None:
+        try:
+            scores = await self._engine.ask(
+                self._entry.name, Sound(pcm), Scores, room_id=self._track.room_id, deadline_ms=DEADLINE_MS
+            )
+            score = scores["bonafide"] - scores["spoof"]
+        except UnavailableError as error:
+            self._choice.refused(error)
+            return
+        except (InferenceError, ValueError) as error:
+            log.debug("voice_window_lost", track=self._track.track_id, error=type(error).__name__)
+            return
+        self._emit(self._finding(self._evidence.add(score, speech_ms)))
+
+    def _finding(self, found: Assessment) -> VoiceAuthenticity:
+        return VoiceAuthenticity(
+            room_id=self._track.room_id,
+            participant_id=self._track.participant_id,
+            track_id=self._track.track_id,
+            epoch=self._track.epoch,
+            start_ms=self._start_ms or 0,
+            end_ms=self._end_ms,
+            model=self._model,
+            verdict=found.verdict,
+            reason=found.reason,
+            likelihood=None if found.likelihood is None else round(found.likelihood, 3),
+            score=None if found.score is None else round(found.score, 2),
+            evidence_ms=found.evidence_ms,
+            windows=found.windows,
+            known_errors=self._entry.known,
+        )

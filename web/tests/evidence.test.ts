@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest';
+import { OUTSIDE, reduceMeeting, type MeetingState, type VoiceAuthenticity } from '../src/client';
+import { isVoiceDoubted, voiceEvidence } from '../src/ui/processing';
+
+function evidence(change: Partial<VoiceAuthenticity>): VoiceAuthenticity {
+  return {
+    kind: 'voice_authenticity',
+    room_id: 'room',
+    participant_id: 'ada',
+    track_id: 'ada-mic',
+    epoch: 0,
+    start_ms: 0,
+    end_ms: 30_000,
+    model: 'test@1',
+    verdict: 'likely_synthetic',
+    reason: '',
+    likelihood: 0.97,
+    score: -9,
+    evidence_ms: 12_000,
+    windows: 3,
+    known_errors: 'Often wrong.',
+    ...change,
+  };
+}
+
+function person(id: string) {
+  return { participant_id: id, name: id, bot: false, host: false, joined_at: '2026-01-01T00:00:00Z', tracks: [] };
+}
+
+function meeting(...on: string[]): MeetingState {
+  return {
+    ...OUTSIDE,
+    selfId: 'ben',
+    participants: [person('ada'), person('ben')],
+    processorStatus: on.map((track_id) => ({ track_id, processor: 'voice_authenticity', state: 'on', reason: '' })),
+  };
+}
+
+function heard(state: MeetingState, ...findings: VoiceAuthenticity[]): MeetingState {
+  return findings.reduce((now, finding) => reduceMeeting(now, { type: 'finding', finding, nowMs: 0 }), state);
+}
+
+test('the newest evidence about each voice is kept, oneself first', () => {
+  const ben = evidence({ participant_id: 'ben', track_id: 'ben-mic', verdict: 'likely_genuine' });
+  const state = heard(meeting('ada-mic', 'ben-mic'), evidence({ verdict: 'inconclusive' }), evidence({}), ben);
+  expect(voiceEvidence(state).map(({ name, found }) => [name, found.verdict])).toEqual([
+    ['ben', 'likely_genuine'],
+    ['ada', 'likely_synthetic'],
+  ]);
+  expect(isVoiceDoubted(state, 'ada')).toBe(true);
+  expect(isVoiceDoubted(state, 'ben')).toBe(false);
+});
+
+test('what was found is shown no longer once somebody switches it off', () => {
+  const state = heard(meeting('ada-mic'), evidence({}));
+  expect(isVoiceDoubted(state, 'ada')).toBe(true);
+  expect(isVoiceDoubted({ ...state, processorStatus: [] }, 'ada')).toBe(false);
+});
