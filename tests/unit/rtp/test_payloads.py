@@ -53,6 +53,55 @@ def test_h264_malformed(payload: bytes, field: str) -> None:
         h264.is_keyframe(payload)
 
 
+START = b"\x00\x00\x00\x01"
+
+
+@pytest.mark.parametrize(
+    ("payload", "stream"),
+    [
+        (SPS, START + SPS),
+        (stap_a(SPS, PPS), START + SPS + START + PPS),
+        (b"\x7c\x85\x88\x99", START + b"\x65\x88\x99"),  # FU-A, start: NRI of the indicator, type of the header
+        (b"\x5c\x41\x9a", b"\x9a"),  # FU-A, end
+    ],
+)
+def test_h264_annex_b(payload: bytes, stream: bytes) -> None:
+    assert h264.annex_b(payload) == stream
+
+
+@pytest.mark.parametrize(
+    ("payload", "field"),
+    [
+        (b"", "payload"),
+        (b"\x7c\x85", "FU header"),
+        (b"\x78", "STAP-A: holds no unit"),
+        (stap_a(SPS)[:-1], "unit size"),
+        (b"\x7d\x85\x88", "packet type"),  # FU-B
+        (b"\x79\x00\x00", "packet type"),  # STAP-B
+        (b"\x60\x00", "packet type"),  # 0 is reserved
+    ],
+)
+def test_h264_annex_b_malformed(payload: bytes, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        h264.annex_b(payload)
+
+
+@fuzzed
+@given(st.lists(st.tuples(st.sampled_from([1, 5, 6, 7, 8]), st.binary(min_size=2, max_size=30)), min_size=1), st.data())
+def test_h264_units_come_back_however_they_are_packed(units: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    packed: list[bytes] = []
+    for kind, body in units:
+        way = data.draw(st.sampled_from(["single", "aggregated", "fragments"]))
+        unit = bytes([0x60 | kind]) + body
+        if way == "fragments":
+            cut = data.draw(st.integers(1, len(body) - 1))
+            packed += [b"\x7c" + bytes([0x80 | kind]) + body[:cut], b"\x7c" + bytes([0x40 | kind]) + body[cut:]]
+        else:
+            packed.append(unit if way == "single" else stap_a(unit))
+    expected = b"".join(START + bytes([0x60 | kind]) + body for kind, body in units)
+    assert b"".join(h264.annex_b(payload) for payload in packed) == expected
+
+
 @pytest.mark.parametrize(
     ("payload", "keyframe"),
     [
@@ -192,7 +241,9 @@ def test_opus_empty() -> None:
 
 @fuzzed
 @given(
-    st.sampled_from((h264.is_keyframe, vp9.is_keyframe, av1.is_keyframe, opus.duration_samples, opus.has_fec)),
+    st.sampled_from(
+        (h264.is_keyframe, h264.annex_b, vp9.is_keyframe, av1.is_keyframe, opus.duration_samples, opus.has_fec)
+    ),
     hostile((stap_a(SPS, PPS), b"\x7c\x85\x88", b"\xa8\x85\x01\x00.", b"\x18\x0a", bytes.fromhex(WITH_FEC))),
 )
 def test_hostile_bytes(parse: object, payload: bytes) -> None:

@@ -82,3 +82,30 @@ def test_size_has_14_bits(width: int, height: int, scale: int) -> None:
     size = struct.pack("<HH", width | scale << 14, height | scale << 14)
     descriptor = vp8.parse(NO_EXTENSION + KEY[:6] + size)
     assert (descriptor.width, descriptor.height) == (width, height)
+
+
+@pytest.mark.parametrize("descriptor", [CHROMIUM, SHORT_ID, NO_EXTENSION, CONTINUED, b"\x90\x10\xc5", b"\x90\x00"])
+def test_frame_data_is_what_follows_the_descriptor(descriptor: bytes) -> None:
+    assert vp8.frame_data(descriptor + KEY) == KEY
+    for length in range(len(descriptor) + 1):
+        with pytest.raises(ValueError, match="payload descriptor"):
+            vp8.frame_data(descriptor[:length])
+
+
+@fuzzed
+@given(hostile(ALL))
+def test_frame_data_of_hostile_bytes(payload: bytes) -> None:
+    parses_or_names_a_field(vp8.frame_data, payload)
+
+
+@fuzzed
+@given(hostile(ALL))
+def test_what_parses_has_frame_data(payload: bytes) -> None:
+    try:
+        descriptor = vp8.parse(payload)
+    except ValueError:
+        return
+    data = vp8.frame_data(payload)
+    assert payload.endswith(data)
+    if descriptor.keyframe:
+        assert data[3:6] == b"\x9d\x01\x2a"

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfu.tap import CloseTrack, Hello, OpenTrack, TapPacket, TapResult, TapSocket, decode, encode
+from sfu.tap import (
+    CloseTrack,
+    Hello,
+    OpenTrack,
+    SelectLayer,
+    TapPacket,
+    TapResult,
+    TapSocket,
+    WantKeyframe,
+    decode,
+    encode,
+)
 
 PACKET = TapPacket(3, 1, 1, 65535, 2**32 - 1, 2**60, 7, 127, 1, b"payload")
 RESULT = TapResult(3, 1, 9, 960, 7, 30, b"result")
@@ -25,7 +36,15 @@ OPEN = OpenTrack(
 
 
 def test_frames_of_a_message_come_back_in_order() -> None:
-    frames = [Hello(role="path", pid=1), OPEN, PACKET, RESULT, CloseTrack(3)]
+    frames = [
+        Hello(role="path", pid=1),
+        OPEN,
+        PACKET,
+        RESULT,
+        SelectLayer(3, 65535),
+        WantKeyframe(2**32 - 1),
+        CloseTrack(3),
+    ]
     assert list(decode(b"".join(encode(frame) for frame in frames))) == frames
 
 

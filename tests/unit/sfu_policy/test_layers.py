@@ -2,7 +2,7 @@
 
 import pytest
 
-from sfu.layers import Choice, LayerInfo, LayerSelector, layer_for_tile
+from sfu.layers import Choice, LayerInfo, LayerSelector, layer_for_tile, layer_to_watch
 
 S = 1_000_000_000
 Q = LayerInfo(0, 320, 180, 150_000)
@@ -149,3 +149,38 @@ def test_a_single_layer_is_all_or_nothing() -> None:
     assert viewer.choose(layers=only, tile=(10, 10)) == Choice(0, "tile")
     assert viewer.choose(layers=only, cap_bps=800_000) == Choice(None, "bandwidth")
     assert viewer.choose(5.3, layers=only, cap_bps=1_000_000) == Choice(0, "tile")
+
+
+# --- what observers are shown
+
+
+def simulcast(*live: int) -> list[LayerInfo]:
+    return [LayerInfo(index, 320 << index, 180 << index, 100_000 << index) for index in live]
+
+
+@pytest.mark.parametrize(
+    ("live", "count", "width", "current", "expected"),
+    [
+        ((0, 1, 2), 3, 0, None, 1),  # no wish: the middle one
+        ((0, 2), 3, 0, None, 0),  # it is not live: the one below
+        ((2,), 3, 0, None, 2),
+        ((0,), 1, 0, None, 0),
+        ((0, 1), 2, 0, None, 0),
+        ((0, 1, 2), 3, 320, None, 0),
+        ((0, 1, 2), 3, 321, 0, 1),
+        ((0, 1, 2), 3, 5000, 1, 2),  # nothing is wide enough: the highest
+        ((0, 1, 2), 3, 300, 1, 1),  # a lower one must be a little wider than that
+        ((0, 1, 2), 3, 290, 1, 0),
+        ((0, 2), 3, 600, 1, 2),
+        ((), 3, 300, None, None),
+    ],
+)
+def test_layer_to_watch(
+    live: tuple[int, ...], count: int, width: int, current: int | None, expected: int | None
+) -> None:
+    assert layer_to_watch(simulcast(*live), count, width, current) == expected
+
+
+def test_where_nobody_knows_how_wide_layers_are_observers_get_the_middle_one() -> None:
+    unknown = [LayerInfo(index, 0, 0, 100_000 << index) for index in range(3)]
+    assert layer_to_watch(unknown, 3, 1000, 0) == 1
