@@ -2,9 +2,9 @@
 
 It connects to every worker's tap, with a second socket for video where there is an observer of video, hears and sees the tracks
 that have an observer on, and serves `watch.sock`: requests `processors` and `stats`, notifications `finding` and
-`processor_status` (all current ones when somebody connects). Tracks take turns; each has a bounded queue. Between two packets of
-video all sound that waits has a turn: it is the cheaper, and what is said matters more than how somebody looks. A worker that is
-gone is tried again; so is the engine, whose absence shows as a status.
+`processor_status` (all current ones when somebody connects). Tracks take turns; each has a bounded queue. Sound has longer turns
+than video, after every 2 ms (or one frame) of it: it is the cheaper, and what is said matters more than how somebody looks. A
+worker that is gone is tried again; so is the engine, whose absence shows as a status.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ ENGINE_SOCKET_NAME = "engine.sock"
 ENGINE_GONE = "the model engine is restarting; findings pause"
 RECONNECT_S = 0.25
 TICK_S = 0.2
-TURN_S = 0.01
-"""Work this long, then let the event loop look at sockets."""
+TURNS_S: dict[str, float] = {"audio": 0.01, "video": 0.002}
+"""Work this long, then let the event loop look at sockets, and the other medium have its turn."""
 MESSAGES_PER_TURN = 32
 MAX_TRACKS = 1024
 """Per worker; one more is refused."""
@@ -93,8 +93,7 @@ class WatchHost:
         self.engine.on_connection = lambda connected: self.refresh()
         self.engine.start()
         self._server = await serve(self._socket_path, self._accept)
-        work = [self._work("audio", TURN_S), self._work("video", 0.0)]
-        loops = [*work, self._tick(), *(tap.keep_connected() for tap in self._taps)]
+        loops = [self._work("audio"), self._work("video"), self._tick(), *(tap.keep_connected() for tap in self._taps)]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def serve(self) -> None:
@@ -191,8 +190,9 @@ class WatchHost:
             if owner is tap:
                 self.forget(owner, handle)
 
-    async def _work(self, media: Media, turn_s: float) -> None:
+    async def _work(self, media: Media) -> None:
         """One packet of each track in turn."""
+        turn_s = TURNS_S[media]
         while True:
             await self._work_to_do[media].wait()
             self._work_to_do[media].clear()
