@@ -20,17 +20,20 @@ ALERTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Likelihood that a window's score comes from synthetic media: 1 / (1 + exp(slope * (score - centre))).
+    """Likelihood that a score comes from synthetic media: doubt + (1 - 2 * doubt) / (1 + exp(slope * (score - centre))).
 
     Scores are high for genuine media (Platt, "Probabilistic Outputs for Support Vector Machines", 1999).
     """
 
     slope: float
     centre: float
+    doubt: float
+    """How often a model of this kind is wrong at its best: it is never surer than that, whatever its score."""
 
     def likelihood(self, score: float) -> float:
-        """0 to 1."""
-        return 1 / (1 + math.exp(min(60.0, max(-60.0, self.slope * (score - self.centre)))))
+        """From `doubt` to 1 - `doubt`."""
+        sure = 1 / (1 + math.exp(min(60.0, max(-60.0, self.slope * (score - self.centre)))))
+        return self.doubt + (1 - 2 * self.doubt) * sure
 
 
 @dataclass(frozen=True, slots=True)

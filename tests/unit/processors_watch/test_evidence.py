@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from media_processors.audio.validity import HISTORY_FRAMES, RATE_HZ, Quality, QualityMeter
 from media_processors.evidence import ALERT, CLEAR, Assessment, Calibration, Evidence
 
-CALIBRATION = Calibration(slope=1.0, centre=0.0)
+CALIBRATION = Calibration(slope=1.0, centre=0.0, doubt=0.0)
 
 
 def evidence() -> Evidence:
@@ -80,7 +80,7 @@ def test_whatever_comes_a_likelihood_is_one_and_insufficient_has_none(events: li
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_calibration_never_overflows(score: float) -> None:
-    assert 0 <= Calibration(0.7, -1.5).likelihood(score) <= 1
+    assert 0.049 < Calibration(0.7, -1.5, 0.05).likelihood(score) < 0.951
 
 
 def speech(seconds: float, highest_hz: float) -> np.ndarray:

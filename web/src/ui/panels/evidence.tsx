@@ -37,7 +37,7 @@ function Voice({ name, found }: { name: string; found: VoiceAuthenticity }) {
     <li class="voice">
       <span class="voice-name">{name}</span>
       <span class="voice-verdict">{strings.verdicts[found.verdict]}</span>
-      <meter class="voice-meter" min={0} max={1} value={share} aria-label={strings.evidenceSeconds(seconds)} />
+      <progress class="voice-bar" max={1} value={share} aria-label={strings.evidenceSeconds(seconds)} />
       <span class="voice-facts">
         {strings.evidenceSeconds(seconds)}
         {found.likelihood !== null && <> · {strings.evidenceLikelihood(found.likelihood)}</>}
