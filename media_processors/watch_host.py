@@ -8,7 +8,6 @@ worker that is gone is tried again; so is the engine, whose absence shows as a s
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import os
 import time
@@ -30,7 +29,7 @@ from media_processors.video.watching import Seeing
 from models.client import InferenceClient
 from models.store import Store
 from sfu.channel import Channel, ChannelError, serve
-from sfu.tap import CloseTrack, Hello, OpenTrack, SelectLayer, TapPacket, TapSocket, WantKeyframe, connect
+from sfu.tap import CloseTrack, Hello, OpenTrack, SelectLayer, TapFrame, TapPacket, TapSocket, WantKeyframe, connect
 
 SOCKET_NAME = "watch.sock"
 ENGINE_SOCKET_NAME = "engine.sock"
@@ -66,6 +65,7 @@ class WatchHost:
         paths = [run_dir / f"worker-{index}.tap" for index in range(workers)]
         kinds: list[Media] = ["audio", "video"] if self.observer_names("video") else ["audio"]
         self._taps = [_Tap(self, path, media) for path in paths for media in kinds]
+        self._runnable_video: tuple[str, ...] = ()
         self._vad: SileroVad | None = None
         self._missing: UnavailableError | None = None
         self._tracks: dict[tuple[_Tap, int], WatchedTrack] = {}
@@ -79,6 +79,10 @@ class WatchHost:
         """What may run here, now or once its model is there."""
         return tuple(info.name for info in registry.infos(self._processors, "observer") if info.media == media)
 
+    def wanted_names(self, media: Media) -> tuple[str, ...]:
+        """The observers for whose sake the worker shall send tracks. Sound costs little; of video, only what can run now."""
+        return self.observer_names(media) if media == "audio" else self._runnable_video
+
     async def start(self) -> None:
         """Load what observers need, listen, connect."""
         try:
@@ -90,6 +94,7 @@ class WatchHost:
         for loaded in self._processors.values():
             if (asking := _asking(loaded)) is not None:
                 asking.attach(self._services)
+        self.refresh()
         self.engine.on_connection = lambda connected: self.refresh()
         self.engine.start()
         self._server = await serve(self._socket_path, self._accept)
@@ -128,6 +133,8 @@ class WatchHost:
     def refresh(self) -> None:
         """What observers can do may have changed: tell."""
         available = self._available()
+        infos = [known.info for known in available]
+        self._runnable_video = tuple(info.name for info in infos if info.media == "video" and info.available)
         for track in self._tracks.values():
             track.refresh(available)
 
@@ -210,6 +217,8 @@ class WatchHost:
         while True:
             await asyncio.sleep(TICK_S)
             self.refresh()
+            for tap in self._taps:
+                tap.introduce()
             for track in self._tracks.values():
                 track.tick(time.monotonic())
 
@@ -266,30 +275,46 @@ class _Tap:
         self._path = path
         self._media: Media = media
         self._link: TapSocket | None = None
+        self._hello: Hello | None = None
+        """What the worker of now was told."""
         self._gone = asyncio.Event()
 
     async def keep_connected(self) -> None:
         """Connect, read until the worker is gone, begin again."""
         loop = asyncio.get_running_loop()
-        names = self._host.observer_names(self._media)
-        hello = Hello(role="watch_video" if self._media == "video" else "watch", pid=os.getpid(), processors=names)
         while True:
+            hello = self._greeting()
             try:
                 self._link = connect(self._path, hello)
             except OSError:  # nobody listens (yet)
                 await asyncio.sleep(RECONNECT_S)
                 continue
+            self._hello = hello
             log.info("tap_connected", tap=self._path.name, media=self._media)
             self._gone.clear()
             loop.add_reader(self._link.fileno(), self._readable, self._link)
             await self._gone.wait()
             await asyncio.sleep(RECONNECT_S)
 
+    def _greeting(self) -> Hello:
+        role: Literal["watch", "watch_video"] = "watch_video" if self._media == "video" else "watch"
+        return Hello(role=role, pid=os.getpid(), processors=self._host.wanted_names(self._media))
+
+    def introduce(self) -> None:
+        """Tell the worker anew if what can run here has changed; one that does not take it now is told at the next tick."""
+        hello = self._greeting()
+        if self._link is not None and hello != self._hello and self._sent(hello):
+            self._hello = hello
+
     def ask(self, frame: SelectLayer | WantKeyframe) -> None:
         """Tell the worker which pictures are wanted. What it does not take now is lost, and wanted again later."""
-        if self._link is not None:
-            with contextlib.suppress(OSError):  # the reader sees it, too
-                self._link.send(frame)
+        self._sent(frame)
+
+    def _sent(self, frame: TapFrame) -> bool:
+        try:
+            return self._link is not None and self._link.send(frame)
+        except OSError:  # the reader sees it, too
+            return False
 
     def disconnect(self) -> None:
         """Let the worker go, and its tracks; idempotent."""

@@ -51,7 +51,7 @@ class Sound(IntEnum):
 
 
 class Hello(BaseModel):
-    """A host introduces itself."""
+    """A host introduces itself; again on the same connection when what can run in it has changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -92,7 +92,7 @@ class Host:
         self.processors = frozenset(hello.processors)
         self.control: dict[int, OpenTrack | CloseTrack] = {}
         """What the host still has to be told of tracks, the latest of each."""
-        self._counted = 0
+        self._counted = link.dropped_full
 
     def take_drops(self) -> int:
         """Packets dropped since the last call."""

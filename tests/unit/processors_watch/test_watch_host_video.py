@@ -127,6 +127,18 @@ async def test_a_codec_that_cannot_be_decoded_says_so(scene: Scene) -> None:
     await until(lambda: "" if scene.states == [("unavailable", "codec: vp9")] else "the status")
 
 
+async def test_the_worker_is_told_what_can_run_now(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = scene.observer.info()
+    away = info.model_copy(update={"available": False, "reason": "no model"})
+    for shown, names in ((away, ()), (info, (NAME,))):
+        monkeypatch.setattr(scene.observer, "info", lambda shown=shown: shown)
+        hellos: list[TapFrame] = []
+        await until(lambda hellos=hellos: hellos.extend(scene.asked()) or ("" if hellos else "a greeting"))
+        assert [(hello.role, hello.processors) for hello in hellos if isinstance(hello, Hello)] == [
+            ("watch_video", names)
+        ]
+
+
 async def test_what_is_lost_on_the_tap_is_made_good_by_a_key_frame(scene: Scene) -> None:
     scene.open()
     film = Film(Camera(rate_hz=2))

@@ -205,6 +205,24 @@ async def test_a_host_that_comes_back_begins_with_a_key_frame(scene: Scene) -> N
     assert [packet.payload for packet in await scene.told(host)] == [picture(5, keyframe=True)]
 
 
+async def test_a_host_that_can_run_nothing_any_more_is_sent_nothing(scene: Scene) -> None:
+    host = await scene.host()
+    producer = scene.camera()
+    scene.send(keyframe=True)
+    scene.watch()
+    scene.send(keyframe=True)
+    host.link.send(Hello(role="watch_video", pid=1, processors=()))
+    await until(lambda: "the worker to stop" if producer.consumers else "")
+    host.link.send(Hello(role="watch_video", pid=1, processors=("faces",)))
+    await until(lambda: "" if producer.consumers else "the worker to begin again")
+    scene.send()
+    scene.send(keyframe=True)
+    assert [packet.payload for packet in await scene.told(host)] == [
+        picture(2, keyframe=True),
+        picture(4, keyframe=True),
+    ]
+
+
 async def test_layers_change_at_key_frames_in_one_numbering(scene: Scene) -> None:
     host = await scene.host()
     scene.camera(("q", "h", "f"))
