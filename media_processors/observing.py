@@ -19,8 +19,6 @@ from media_processors.video.depacketize import SightCounters
 from media_processors.video.watching import Ask
 from sfu.tap import OpenTrack, SelectLayer, TapPacket
 
-PAUSED_AFTER_S = 0.7
-"""A track that sends nothing for so long has paused; the longest silence between packets under DTX is 0.4 s."""
 LINGER_S = 32.0
 """How long an observer may take to say what is left of a track that ended."""
 CHOOSE_S = 5.0
@@ -179,7 +177,7 @@ class WatchedTrack:
         if self.opened.kind == "video" and self._watches and now_s - self._chosen_s >= CHOOSE_S:
             self._chosen_s = now_s
             self._choose_width()
-        if self._paused or self.waiting or now_s - self._last_packet_s < PAUSED_AFTER_S:
+        if self._paused or self.waiting or now_s - self._last_packet_s < self._perception.paused_after_s:
             return
         self._paused = True
         for name, watch in list(self._watches.items()):

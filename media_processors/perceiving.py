@@ -19,6 +19,8 @@ class Perception(Protocol):
 
     codecs: frozenset[str]
     """What can be decoded."""
+    paused_after_s: float
+    """A track that sends nothing for so long has paused."""
 
     def attach(self, name: str, observer: Observer) -> None:
         """From now on, frames for this observer as well."""
@@ -40,6 +42,8 @@ class Hearing:
     """Sound: each observer hears at its own ear."""
 
     codecs = frozenset({"opus"})
+    paused_after_s = 0.7
+    """The longest silence between packets under DTX is 0.4 s."""
 
     def __init__(self, vad: SileroVad, counters: ListenCounters) -> None:
         self._listener = TrackListener(vad, counters)

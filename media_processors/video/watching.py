@@ -28,6 +28,8 @@ class Seeing:
     """Implements `Perception` for pictures."""
 
     codecs = frozenset({"vp8", "h264"})
+    paused_after_s = 3.0
+    """A key frame that was lost is asked for again after one second; nothing comes while the worker waits for it."""
 
     def __init__(self, opened: OpenTrack, counters: SightCounters, ask: Ask) -> None:
         self._handle = opened.handle
