@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bots import MeetingBot
+from candor.node import Node
 from media_processors.findings import Caption
+from sfu.channel import connect
 from signaling.protocol import messages as wire
 from tests.e2e.meeting_kit import CAMERA_SIZE, enter, logged_node, mistakes, write_camera
 from tests.e2e.pages import chromium, needs_chromium, needs_dist, visit
@@ -41,12 +43,31 @@ async def test_an_observer_begins_low_and_gets_the_layer_that_it_asks_for(tmp_pa
                     60,
                 )
             stats = await node.worker_stats()
+            seeing = await seen_by_the_host(node)
     texts = _texts(seen)
     assert texts[0] in LOWER
     assert set(texts) <= {*LOWER, FULL}
     assert all(before.start_ms + 500 <= after.start_ms for before, after in pairwise(seen))
     assert "tap_video_full" not in stats[0]["drops"]
+    assert seeing["pictures"] >= len(seen)
+    assert {name: seeing[name] for name in ("lost", "malformed", "undecodable", "keyframes_asked")} == {
+        "lost": 0,
+        "malformed": 0,
+        "undecodable": 0,
+        "keyframes_asked": 0,
+    }
     assert mistakes(log) == []
+
+
+async def seen_by_the_host(node: Node) -> dict[str, int]:
+    """What the watch host counts of video."""
+    channel = await connect(node.run_dir / "watch.sock")
+    channel.start()
+    try:
+        stats: dict[str, dict[str, int]] = await channel.request("stats")
+        return stats["seeing"]
+    finally:
+        await channel.close()
 
 
 def _texts(seen: list[Caption]) -> list[str]:
