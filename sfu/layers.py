@@ -53,8 +53,8 @@ def layer_to_watch(layers: Sequence[LayerInfo], count: int, width: int, current:
     """Index of the layer for observers: the lowest of `layers` (live, low to high) that is `width` pixels wide, else the highest.
 
     A layer below the `current` one has to be a little wider than that, so that a face at the limit does not switch to and fro.
-    With `width` 0, and where nobody knows how wide layers are, the middle one of all `count`, or the next one below that is
-    live. None if there is no layer.
+    With `width` 0, and where nobody knows how wide layers are (VP9, AV1), the middle one of all `count`, or the next one below
+    that is live. None if there is no layer.
     """
     if not layers:
         return None

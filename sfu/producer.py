@@ -96,6 +96,7 @@ class Source:
         "rate_guard",
         "reception",
         "rid",
+        "sized_ns",
         "ssrc",
         "width",
     )
@@ -115,6 +116,8 @@ class Source:
         self.last_arrival_ns = 0
         self.width = 0
         self.height = 0
+        self.sized_ns = 0
+        """When the size was read, where that costs something."""
 
     def follow_numbering(self) -> None:
         """The publisher may have begun to number anew (RFC 3550 appendix A.1)."""

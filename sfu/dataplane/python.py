@@ -5,6 +5,7 @@ Nothing awaits, nothing is logged, nothing is parsed twice, and every exit that 
 Measured by `python -m benchmarks.forward`.
 """
 
+import contextlib
 import socket
 import struct
 import time
@@ -23,7 +24,7 @@ from sfu.net.peer import Peer
 from sfu.net.srtp import PROTECT, PacketBuffer
 from sfu.path import AudioPacket
 from sfu.producer import AUDIO_PACKET_MIN_MS, Producer, Source
-from sfu.rtp import av1, h264, header, opus, vp8, vp9
+from sfu.rtp import av1, h264, h264_sps, header, opus, vp8, vp9
 from sfu.rtp.extensions import abs_send_time
 from sfu.tap import Sound
 
@@ -52,6 +53,8 @@ class _Head(NamedTuple):
     """How far to the left the transport-cc element belongs in it."""
 
 
+SIZE_EVERY_NS = 100_000_000
+"""Reading a size from H.264 costs as much as forwarding some packets, and anybody can send nothing but parameter sets."""
 _KEYFRAME_TESTS = {"h264": h264.is_keyframe, "vp9": vp9.is_keyframe, "av1": av1.is_keyframe}
 
 
@@ -235,8 +238,7 @@ class PythonPlane:
         ext, descriptor = packet.seq_ext, packet.vp8
         if keyframe:
             self._feedback.keyframe_arrived(source)
-            if descriptor is not None:
-                source.width, source.height = descriptor.width, descriptor.height
+            _note_size(source, packet, now_ns)
         if producer.waiting and (waiting := [c for c in producer.waiting if c.target is source]):
             if keyframe:
                 _begin(source, waiting, ext, packet.timestamp, now_ns, descriptor)
@@ -393,6 +395,16 @@ def _begin(
         consumer.rebase(source, ext, timestamp, now_ns, descriptor)
     source.fanout.join(consumers)
     source.producer.stop_waiting(consumers)
+
+
+def _note_size(source: Source, packet: VideoPacket, now_ns: int) -> None:
+    """How large the pictures of a source are, from the first packet of a key frame. Of VP9 and AV1 it stays unknown."""
+    if packet.vp8 is not None:
+        source.width, source.height = packet.vp8.width, packet.vp8.height
+    elif source.producer.codec == "h264" and now_ns - source.sized_ns > SIZE_EVERY_NS:
+        source.sized_ns = now_ns
+        with contextlib.suppress(ValueError):  # that the size is not known is no reason not to forward
+            source.width, source.height = h264_sps.picture_size(packet.payload) or (source.width, source.height)
 
 
 def _within_rate(source: Source, payload: bytes, now_ns: int) -> bool:

@@ -47,6 +47,18 @@ def annex_b(payload: bytes) -> bytes:
     return _START_CODE + bytes([payload[0] & 0xE0 | payload[1] & 0x1F]) + payload[2:]
 
 
+def parameter_set(payload: bytes) -> bytes | None:
+    """The sequence parameter set in a packet, alone or in a STAP-A; None if it holds none.
+
+    Raises ValueError when the payload is empty or a unit in it is cut short.
+    """
+    if not payload:
+        raise ValueError("H.264 payload: empty")
+    kind = payload[0] & 0x1F
+    units = _aggregated(payload) if kind == _STAP_A else [payload]
+    return next((unit for unit in units if unit[0] & 0x1F == _SPS), None)
+
+
 def _aggregated_types(payload: bytes) -> list[int]:
     return [unit[0] & 0x1F for unit in _aggregated(payload)]
 

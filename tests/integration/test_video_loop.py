@@ -28,12 +28,12 @@ SIZES = {"": (320, 180), "q": (160, 90), "h": (320, 180), "f": (640, 360)}
 class Layer:
     """One encoder of the publisher, its SSRC and numbering."""
 
-    def __init__(self, ssrc: int, rid: str) -> None:
+    def __init__(self, ssrc: int, rid: str, codec: str) -> None:
         self.ssrc = ssrc
         self.rid = rid
         self.seq = 0
         self.keyframe_wanted = False
-        self.camera = Camera("vp8", *SIZES[rid], rate_hz=RATE_HZ)
+        self.camera = Camera(codec, *SIZES[rid], rate_hz=RATE_HZ)
 
     def packets(self) -> list[bytes]:
         payloads, timestamp = self.camera.shoot(self.keyframe_wanted)
@@ -49,11 +49,12 @@ class Layer:
 class Loop:
     """A publisher who films, a worker without a network, and a watch host."""
 
-    def __init__(self, run_dir: Path, rids: tuple[str, ...]) -> None:
+    def __init__(self, run_dir: Path, rids: tuple[str, ...], codec: str) -> None:
         self.run_dir = run_dir
         self.rig = Rig()
         self.rids = rids
-        self.layers = {ssrc: Layer(ssrc, rid) for ssrc, rid in enumerate(rids or ("",), 300)}
+        self.codec = codec
+        self.layers = {ssrc: Layer(ssrc, rid, codec) for ssrc, rid in enumerate(rids or ("",), 300)}
         self.seen: list[tuple[str, int]] = []
 
     async def start(self) -> None:
@@ -67,7 +68,7 @@ class Loop:
         self.channel = await connect(self.run_dir / SOCKET_NAME)
         self.channel.on_notify = self._notified
         self.channel.start()
-        self.taps.open("room", self.rig.producer("video", self.rids))
+        self.taps.open("room", self.rig.producer("video", self.rids, self.codec))
         self.film()
         self.taps.set_processing("track-video", {NAME: True}, 0)
 
@@ -120,8 +121,8 @@ def losing(monkeypatch: pytest.MonkeyPatch, lost: Callable[[TapPacket], bool]) -
 async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     started: list[Loop] = []
 
-    async def start(*rids: str) -> Loop:
-        started.append(Loop(tmp_path, rids))
+    async def start(*rids: str, codec: str = "vp8") -> Loop:
+        started.append(Loop(tmp_path, rids, codec))
         await started[-1].start()
         return started[-1]
 
@@ -164,10 +165,13 @@ async def test_a_way_that_loses_much_asks_for_few_key_frames_and_still_shows_som
     assert loop.rig.plane.counters.keyframe_requests_sent <= 2 + passed_s
 
 
-async def test_layers_follow_the_observers_wish(start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("codec", ["vp8", "h264"])
+async def test_layers_follow_the_observers_wish(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
     monkeypatch.setattr(observing, "CHOOSE_S", 0.5)
     monkeypatch.setenv(WANTS, "600")
-    loop = await start("q", "h", "f")
+    loop = await start("q", "h", "f", codec=codec)
     await loop.films_until(lambda: "640x360" in dict(loop.seen), "a picture of the highest layer")
     await loop.films_until(lambda: loop.seen[-1][0] == loop.seen[-2][0] == "640x360", "it to stay so")
     texts, times_ms = zip(*loop.seen, strict=True)

@@ -342,3 +342,18 @@ async def test_a_wish_of_another_host_is_not_heard(scene: Scene) -> None:
     ears.link.send(WantKeyframe(packet.handle))
     await until(lambda: "" if scene.rig.drops(DropReason.PATH_STRAY) else "the wish to be refused")
     assert scene.rig.plane.counters.keyframe_requests_received == 0
+
+
+async def test_h264_has_a_size_too_and_an_unreadable_one_is_forwarded_all_the_same(scene: Scene) -> None:
+    host = await scene.host()
+    producer = scene.camera(codec="h264")
+    sps = bytes.fromhex("6742c01eda0280bfe584000003000400000300f23c58ba80")
+    broken = b"\x67\x42\xc0\x1f"
+    scene.rig.publish(rtp("video", 1, 3000, b"\x65\x88", ssrc=77))
+    scene.watch()
+    scene.rig.publish(rtp("video", 2, 6000, broken, ssrc=77))
+    producer.sources[""].sized_ns = 0
+    scene.rig.publish(rtp("video", 3, 9000, sps, ssrc=77))
+    assert [packet.payload for packet in await scene.told(host)] == [broken, sps]
+    assert (producer.sources[""].width, producer.sources[""].height) == (640, 360)
+    assert scene.rig.drops(DropReason.MALFORMED_RTP) == 0
