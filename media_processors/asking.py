@@ -2,13 +2,12 @@
 
 import structlog
 
-from media_processors.base import HostServices
 from media_processors.errors import UnavailableError
 from models import catalog
 from models.catalog import ModelEntry, Task
 from models.client import InferenceClient
 from models.errors import UnavailableError as ModelUnavailableError
-from models.store import Located, Missing
+from models.store import Located, Missing, Store
 
 log = structlog.get_logger()
 
@@ -25,19 +24,24 @@ class Choice:
         self._task = task
         self._engine: InferenceClient | None = None
 
-    def attach(self, services: HostServices) -> None:
+    def attach(self, engine: InferenceClient, store: Store) -> None:
         """Look into the store."""
-        self._engine = services.engine
+        self._engine = engine
         missing: Missing | None = None
         for entry in catalog.load().for_task(self._task):
             if not entry.runner or entry.runner == "host":
                 continue
-            located = services.store.locate(entry)
+            located = store.locate(entry)
             if isinstance(located, Located):
                 self.entry, self.version = entry, f"{entry.name}@{located.version}"
                 return
             missing = missing or located
         self.missing = missing or Missing("the catalog has no model for it", "")
+
+    @property
+    def here(self) -> bool:
+        """Whether there is one."""
+        return self.entry is not None
 
     def required(self) -> tuple[InferenceClient, ModelEntry]:
         """Engine and model. Raises UnavailableError if there are none."""

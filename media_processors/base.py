@@ -6,6 +6,7 @@ register a processor under the entry point `candor.processors`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from media_processors.findings import Finding, ProcessorInfo
 from media_processors.frames import AudioFrame, TrackRef, VideoFrame
 from media_processors.settings import ProcessingSettings
+from media_processors.video.finder import FaceFinder
 from models.client import InferenceClient
 from models.store import Store
 
@@ -89,13 +91,18 @@ class ChoosesWidth(Protocol):
     several observers on a track the largest wish counts. An answer that is not a number from 0 to 65535 counts as 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HostServices:
     """What the watch host shares with its observers."""
 
     engine: InferenceClient
     store: Store
     settings: ProcessingSettings
+
+    @cached_property
+    def faces(self) -> FaceFinder:
+        """Finds the faces of a picture once, for all observers that look at it."""
+        return FaceFinder(self.engine, self.store)
 
 
 @runtime_checkable

@@ -75,8 +75,55 @@ class VoiceAuthenticity(Authenticity):
     kind: Literal["voice_authenticity"] = "voice_authenticity"
 
 
-Finding = Annotated[Caption | Prosody | VoiceAuthenticity, Field(discriminator="kind")]
-FINDING: TypeAdapter[Caption | Prosody | VoiceAuthenticity] = TypeAdapter(Finding)
+class SeenFace(BaseModel):
+    """A face in a picture. Places and sizes are shares of the picture's width and height."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    face_id: str = Field(description="the same as long as the face stays in the picture")
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float = Field(ge=0, le=1, description="the detector's own")
+    yaw_degrees: float = Field(description="turned to the right of the picture: positive")
+    pitch_degrees: float = Field(description="down: positive")
+    roll_degrees: float = Field(description="tilted clockwise as seen in the picture: positive")
+
+
+class Faces(FindingBase):
+    """The faces in a camera's picture, largest first, and where they look."""
+
+    kind: Literal["faces"] = "faces"
+    faces: list[SeenFace]
+    facing_share: float | None = Field(
+        ge=0,
+        le=1,
+        description="of the last 30 s, how long the largest face was turned to the screen; null if none was seen",
+    )
+
+
+class Expression(FindingBase):
+    """What a face shows, not what somebody feels: a model's guess among seven words, averaged over two seconds."""
+
+    kind: Literal["expression"] = "expression"
+    face_id: str
+    label: str
+    probability: float = Field(ge=0, le=1)
+    probabilities: dict[str, float]
+    known_errors: str = Field(description="what is published about the model's errors")
+
+
+class FaceAuthenticity(Authenticity):
+    """Whether a face is synthetic. Reasons beyond `duration`: `small`, `blurred`, `turned`."""
+
+    kind: Literal["face_authenticity"] = "face_authenticity"
+    face_id: str
+
+
+AnyFinding = Caption | Prosody | VoiceAuthenticity | Faces | Expression | FaceAuthenticity
+Finding = Annotated[AnyFinding, Field(discriminator="kind")]
+FINDING: TypeAdapter[AnyFinding] = TypeAdapter(Finding)
 
 
 class ProcessorInfo(BaseModel):

@@ -13,9 +13,9 @@ from signaling.protocol.messages import TrackKind
 # Only a microphone is a person speaking to the room, only a camera shows one; music and what is shared are never looked into.
 PROCESSED_SOURCES: Mapping[str, TrackKind] = {"microphone": "audio", "camera": "video"}
 Audience = Literal["room", "hosts", "person"]
-# Everybody may read what was said, hosts and the person what speaks against (or for) a voice being theirs; how something was
-# said is for the speaker alone.
-_AUDIENCES: dict[str, Audience] = {"caption": "room", "voice_authenticity": "hosts"}
+# Everybody may read what was said, hosts and the person what speaks against (or for) a voice or a face being theirs; how
+# something was said, and what a face shows, is for that person alone.
+_AUDIENCES: dict[str, Audience] = {"caption": "room", "voice_authenticity": "hosts", "face_authenticity": "hosts"}
 
 
 @dataclass(slots=True)

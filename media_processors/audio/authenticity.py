@@ -58,7 +58,7 @@ class VoiceAuthenticityObserver:
 
     def attach(self, services: HostServices) -> None:
         """Choose the model."""
-        self.choice.attach(services)
+        self.choice.attach(services.engine, services.store)
 
     def info(self) -> ProcessorInfo:
         """Available if a model is here and the engine has not refused it."""

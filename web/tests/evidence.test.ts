@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { OUTSIDE, reduceMeeting, type MeetingState, type VoiceAuthenticity } from '../src/client';
-import { isVoiceDoubted, voiceEvidence } from '../src/ui/processing';
+import { evidenceOf, isDoubted } from '../src/ui/processing';
 
 function evidence(change: Partial<VoiceAuthenticity>): VoiceAuthenticity {
   return {
@@ -43,16 +43,16 @@ function heard(state: MeetingState, ...findings: VoiceAuthenticity[]): MeetingSt
 test('the newest evidence about each voice is kept, oneself first', () => {
   const ben = evidence({ participant_id: 'ben', track_id: 'ben-mic', verdict: 'likely_genuine' });
   const state = heard(meeting('ada-mic', 'ben-mic'), evidence({ verdict: 'inconclusive' }), evidence({}), ben);
-  expect(voiceEvidence(state).map(({ name, found }) => [name, found.verdict])).toEqual([
+  expect(evidenceOf(state, 'voice_authenticity').map(({ name, found }) => [name, found.verdict])).toEqual([
     ['ben', 'likely_genuine'],
     ['ada', 'likely_synthetic'],
   ]);
-  expect(isVoiceDoubted(state, 'ada')).toBe(true);
-  expect(isVoiceDoubted(state, 'ben')).toBe(false);
+  expect(isDoubted(state, 'ada', 'voice_authenticity')).toBe(true);
+  expect(isDoubted(state, 'ben', 'voice_authenticity')).toBe(false);
 });
 
 test('what was found is shown no longer once somebody switches it off', () => {
   const state = heard(meeting('ada-mic'), evidence({}));
-  expect(isVoiceDoubted(state, 'ada')).toBe(true);
-  expect(isVoiceDoubted({ ...state, processorStatus: [] }, 'ada')).toBe(false);
+  expect(isDoubted(state, 'ada', 'voice_authenticity')).toBe(true);
+  expect(isDoubted({ ...state, processorStatus: [] }, 'ada', 'voice_authenticity')).toBe(false);
 });

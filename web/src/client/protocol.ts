@@ -76,9 +76,73 @@ export interface WireError {
 /** Why a request was refused. `RETRYABLE` says for which of them the same request may succeed later. */
 export type ErrorCode = "bad_message" | "bad_token" | "token_expired" | "forbidden" | "not_joined" | "already_joined" | "room_full" | "room_locked" | "room_ended" | "no_such_track" | "no_such_participant" | "no_such_processor" | "processor_unavailable" | "bad_sdp" | "resume_refused" | "rate_limited" | "too_large" | "media_unavailable" | "timeout" | "internal";
 
+/** What a face shows, not what somebody feels: a model's guess among seven words, averaged over two seconds. */
+export interface Expression {
+  room_id: string;
+  participant_id: string;
+  track_id: string;
+  /** consent epoch under which the media was heard; older than current: dropped */
+  epoch: number;
+  start_ms: number;
+  end_ms: number;
+  /** name@version of the model, or of the algorithm where no model is involved */
+  model: string;
+  kind: "expression";
+  face_id: string;
+  label: string;
+  probability: number;
+  probabilities: Record<string, number>;
+  /** what is published about the model's errors */
+  known_errors: string;
+}
+
+/** Whether a face is synthetic. Reasons beyond `duration`: `small`, `blurred`, `turned`. */
+export interface FaceAuthenticity {
+  room_id: string;
+  participant_id: string;
+  track_id: string;
+  /** consent epoch under which the media was heard; older than current: dropped */
+  epoch: number;
+  start_ms: number;
+  end_ms: number;
+  /** name@version of the model, or of the algorithm where no model is involved */
+  model: string;
+  verdict: "insufficient_evidence" | "likely_genuine" | "inconclusive" | "likely_synthetic";
+  /** why the evidence does not suffice (`duration`, or what makes the model inapplicable); empty if it does */
+  reason: string;
+  /** of being synthetic, calibrated; null before there is enough */
+  likelihood: number | null;
+  /** mean of the model's raw scores, higher for genuine media; null if there are none */
+  score: number | null;
+  /** speech or face that the score rests on */
+  evidence_ms: number;
+  windows: number;
+  /** what is published about the model's errors */
+  known_errors: string;
+  kind: "face_authenticity";
+  face_id: string;
+}
+
+/** The faces in a camera's picture, largest first, and where they look. */
+export interface Faces {
+  room_id: string;
+  participant_id: string;
+  track_id: string;
+  /** consent epoch under which the media was heard; older than current: dropped */
+  epoch: number;
+  start_ms: number;
+  end_ms: number;
+  /** name@version of the model, or of the algorithm where no model is involved */
+  model: string;
+  kind: "faces";
+  faces: SeenFace[];
+  /** of the last 30 s, how long the largest face was turned to the screen; null if none was seen */
+  facing_share: number | null;
+}
+
 /** A finding for whose audience the receiver is. */
 export interface FindingEvent {
-  finding: Caption | Prosody | VoiceAuthenticity;
+  finding: Caption | Prosody | VoiceAuthenticity | Faces | Expression | FaceAuthenticity;
 }
 
 /** As in RTCConfiguration.iceServers. */
@@ -271,6 +335,24 @@ export interface RoomSnapshot {
   processor_status: ProcessorStatus[];
   /** the last lines: 200 at most, in 128 KiB */
   chat: ChatLine[];
+}
+
+/** A face in a picture. Places and sizes are shares of the picture's width and height. */
+export interface SeenFace {
+  /** the same as long as the face stays in the picture */
+  face_id: string;
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+  /** the detector's own */
+  score: number;
+  /** turned to the right of the picture: positive */
+  yaw_degrees: number;
+  /** down: positive */
+  pitch_degrees: number;
+  /** tilted clockwise as seen in the picture: positive */
+  roll_degrees: number;
 }
 
 /** Switch a processor on or off for the caller's own tracks. */

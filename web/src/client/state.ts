@@ -4,6 +4,9 @@ import { applyCaption, type CaptionLine } from './captions';
 import type {
   ChatLine,
   CloseReason,
+  Expression,
+  FaceAuthenticity,
+  Faces,
   FindingEvent,
   JoinResult,
   Layer,
@@ -52,8 +55,14 @@ export interface MeetingState {
   captions: CaptionLine[];
   /** The newest prosody finding by participant id. */
   prosody: Record<string, Prosody>;
-  /** The newest evidence about a voice by participant id: one's own, and for hosts everybody's who allowed it. */
+  /** The newest evidence about voices by participant id: one's own, and for hosts everybody's who allowed it. */
   voices: Record<string, VoiceAuthenticity>;
+  /** The newest evidence about faces, likewise; of several people before one camera the one judged last. */
+  faces: Record<string, FaceAuthenticity>;
+  /** Who was in one's own picture last. */
+  seen: Faces | null;
+  /** What one's own face showed last. */
+  expression: Expression | null;
   chat: ChatLine[];
   processors: ProcessorInfo[];
   processorStatus: ProcessorStatus[];
@@ -81,6 +90,9 @@ export const OUTSIDE: MeetingState = {
   captions: [],
   prosody: {},
   voices: {},
+  faces: {},
+  seen: null,
+  expression: null,
   chat: [],
   processors: [],
   processorStatus: [],
@@ -223,6 +235,12 @@ function applyFinding(state: MeetingState, finding: Finding, nowMs: number): Mee
       return { ...state, captions: applyCaption(state.captions, finding, nowMs) };
     case 'prosody':
       return { ...state, prosody: { ...state.prosody, [finding.participant_id]: finding } };
+    case 'faces':
+      return { ...state, seen: finding };
+    case 'expression':
+      return { ...state, expression: finding };
+    case 'face_authenticity':
+      return { ...state, faces: { ...state.faces, [finding.participant_id]: finding } };
     case 'voice_authenticity':
       return { ...state, voices: { ...state.voices, [finding.participant_id]: finding } };
     default:

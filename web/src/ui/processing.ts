@@ -1,6 +1,6 @@
 // Whose track does a processor work on, and how. Pure.
 
-import type { MeetingState, ProcessorInfo, ProcessorStatus, VoiceAuthenticity } from '../client';
+import type { FaceAuthenticity, MeetingState, ProcessorInfo, ProcessorStatus, VoiceAuthenticity } from '../client';
 
 /** What the processor does on the person's own track; null while they send none for it. */
 export function myStatus(meeting: MeetingState, processor: ProcessorInfo): ProcessorStatus | null {
@@ -32,24 +32,37 @@ export function othersStatus(meeting: MeetingState, processor: ProcessorInfo): {
   });
 }
 
-/** What is known of the voices of those who still have the observer on, oneself first. Hosts get everybody's, others their own. */
-export function voiceEvidence(meeting: MeetingState): { name: string; found: VoiceAuthenticity }[] {
-  const on = new Set(
-    meeting.processorStatus
-      .filter((status) => status.processor === 'voice_authenticity' && status.state === 'on')
-      .map((status) => status.track_id),
+/** Whether a processor works on a track just now: what it found before is not shown after. */
+export function isOn(meeting: MeetingState, processor: string, trackId: string): boolean {
+  return meeting.processorStatus.some(
+    (status) => status.processor === processor && status.track_id === trackId && status.state === 'on',
   );
-  return meeting.participants
-    .flatMap((participant) => {
-      const found = meeting.voices[participant.participant_id];
-      return found !== undefined && on.has(found.track_id) ? [{ name: participant.name, found }] : [];
-    })
-    .sort((one, other) => Number(other.found.participant_id === meeting.selfId) - Number(one.found.participant_id === meeting.selfId));
 }
 
-/** Whether a standing finding says that somebody's voice may be synthetic. */
-export function isVoiceDoubted(meeting: MeetingState, participantId: string): boolean {
-  return voiceEvidence(meeting).some(({ found }) => found.participant_id === participantId && found.verdict === 'likely_synthetic');
+export type Evidence = VoiceAuthenticity | FaceAuthenticity;
+
+/** What is known of the voices, or faces, of those who still have the observer on, oneself first. */
+export function evidenceOf(meeting: MeetingState, processor: Evidence['kind']): { name: string; found: Evidence }[] {
+  const newest: Record<string, Evidence> = processor === 'voice_authenticity' ? meeting.voices : meeting.faces;
+  const on = new Set(
+    meeting.processorStatus
+      .filter((status) => status.processor === processor && status.state === 'on')
+      .map((status) => status.track_id),
+  );
+  const isMine = ({ found }: { found: Evidence }) => Number(found.participant_id === meeting.selfId);
+  return meeting.participants
+    .flatMap((participant) => {
+      const found = newest[participant.participant_id];
+      return found !== undefined && on.has(found.track_id) ? [{ name: participant.name, found }] : [];
+    })
+    .sort((one, other) => isMine(other) - isMine(one));
+}
+
+/** Whether a standing finding says that somebody's voice or face may be synthetic. */
+export function isDoubted(meeting: MeetingState, participantId: string, processor: Evidence['kind']): boolean {
+  return evidenceOf(meeting, processor).some(
+    ({ found }) => found.participant_id === participantId && found.verdict === 'likely_synthetic',
+  );
 }
 
 function statusOf(meeting: MeetingState, processor: ProcessorInfo): ProcessorStatus[] {

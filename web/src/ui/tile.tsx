@@ -5,7 +5,7 @@ import { latestLine, trackOf, type CaptionLine, type ParticipantInfo, type Track
 import { Avatar, hueOf } from './controls';
 import { useApp, useController, useStrings, useUntil } from './hooks';
 import { Icon } from './icons';
-import { isVoiceDoubted } from './processing';
+import { isDoubted } from './processing';
 
 /** How long a finished caption stays in the picture. */
 const CAPTION_STAYS_MS = 5000;
@@ -28,7 +28,8 @@ export function Tile({ participant, video }: TileProps) {
   const received = useApp((state) => (video === undefined ? undefined : state.meeting.media[video.track_id]));
   const speaking = useApp((state) => state.meeting.speakers.some((speaker) => speaker.participant_id === id));
   const captionsOn = useApp((state) => state.captionsOnTiles);
-  const doubted = useApp((state) => isVoiceDoubted(state.meeting, id));
+  const voiceDoubted = useApp((state) => isDoubted(state.meeting, id, 'voice_authenticity'));
+  const faceDoubted = useApp((state) => isDoubted(state.meeting, id, 'face_authenticity'));
   const track = isSelf ? local : video?.muted === false ? received : null;
   const microphone = trackOf(participant, 'microphone');
   const silent = microphone === undefined || microphone.muted;
@@ -53,7 +54,8 @@ export function Tile({ participant, video }: TileProps) {
             )}
             <span class="tile-name-text">{label}</span>
             {participant.bot && <span class="chip chip-on-picture">{strings.bot}</span>}
-            {doubted && !isScreen && <span class="chip chip-on-picture">{strings.voiceMayBeSynthetic}</span>}
+            {voiceDoubted && !isScreen && <span class="chip chip-on-picture">{strings.voiceMayBeSynthetic}</span>}
+            {faceDoubted && !isScreen && <span class="chip chip-on-picture">{strings.faceMayBeSynthetic}</span>}
             {speaking && !isScreen && <span class="visually-hidden">{strings.speaking}</span>}
           </span>
           {captionsOn && !isScreen && <TileCaptionQuality participantId={id} />}

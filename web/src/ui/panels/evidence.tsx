@@ -1,22 +1,21 @@
-import type { VoiceAuthenticity } from '../../client';
 import { useApp, useStrings } from '../hooks';
-import { voiceEvidence } from '../processing';
+import { evidenceOf, type Evidence } from '../processing';
 
-/** Speech that an answer rests on at least; the bar is full then. */
-const ENOUGH_MS = 10_000;
+/** What an answer rests on at least; the bar is full then. */
+const ENOUGH_MS = { voice_authenticity: 10_000, face_authenticity: 5_000 };
 
-/** What models say about voices: never a verdict alone, always with what it rests on and how often such models err. */
-export function VoiceEvidence() {
+/** What models say about voices or faces: never a verdict alone, always with what it rests on and how often such models err. */
+export function EvidenceList({ processor }: { processor: Evidence['kind'] }) {
   const strings = useStrings();
   const meeting = useApp((state) => state.meeting);
-  const voices = voiceEvidence(meeting);
-  if (voices.length === 0) return null;
-  const errors = [...new Set(voices.map(({ found }) => found.known_errors))];
+  const known = evidenceOf(meeting, processor);
+  if (known.length === 0) return null;
+  const errors = [...new Set(known.map(({ found }) => found.known_errors))];
   return (
     <div class="evidence">
       <ul>
-        {voices.map(({ name, found }) => (
-          <Voice key={found.participant_id} name={found.participant_id === meeting.selfId ? strings.nameOfYou(name) : name} found={found} />
+        {known.map(({ name, found }) => (
+          <Item key={found.participant_id} name={found.participant_id === meeting.selfId ? strings.nameOfYou(name) : name} found={found} />
         ))}
       </ul>
       <p class="evidence-caution">{strings.evidenceCaution}</p>
@@ -29,17 +28,17 @@ export function VoiceEvidence() {
   );
 }
 
-function Voice({ name, found }: { name: string; found: VoiceAuthenticity }) {
+function Item({ name, found }: { name: string; found: Evidence }) {
   const strings = useStrings();
-  const seconds = found.evidence_ms / 1000;
-  const share = Math.min(1, found.evidence_ms / ENOUGH_MS);
+  const amount = strings.evidenceAmount[found.kind](found.evidence_ms / 1000);
+  const share = Math.min(1, found.evidence_ms / ENOUGH_MS[found.kind]);
   return (
-    <li class="voice">
-      <span class="voice-name">{name}</span>
-      <span class="voice-verdict">{strings.verdicts[found.verdict]}</span>
-      <progress class="voice-bar" max={1} value={share} aria-label={strings.evidenceSeconds(seconds)} />
-      <span class="voice-facts">
-        {strings.evidenceSeconds(seconds)}
+    <li class="evidence-item">
+      <span class="evidence-name">{name}</span>
+      <span class="evidence-verdict">{strings.verdicts[found.verdict]}</span>
+      <progress class="evidence-bar" max={1} value={share} aria-label={amount} />
+      <span class="evidence-facts">
+        {amount}
         {found.likelihood !== null && <> · {strings.evidenceLikelihood(found.likelihood)}</>}
         {found.reason !== '' && <> · {strings.evidenceReasons[found.reason] ?? found.reason}</>}
       </span>

@@ -1,8 +1,8 @@
 import type { ProcessorInfo, ProcessorStatus } from '../../client';
 import { CopyButton, Switch } from '../controls';
 import { useApp, useController, useStrings } from '../hooks';
-import { isWanted, myStatus, othersStatus } from '../processing';
-import { VoiceEvidence } from './evidence';
+import { isOn, isWanted, myStatus, othersStatus } from '../processing';
+import { EvidenceList } from './evidence';
 import { PanelFrame } from './panel';
 
 /** What the server does with sound and picture: what runs, what does not and why, and a switch for one's own tracks. */
@@ -48,7 +48,11 @@ function Processor({ processor }: { processor: ProcessorInfo }) {
       <p class="processor-text">{strings.processorTexts[processor.name] ?? ''}</p>
       {state === null ? <p class="processor-why">{strings.noTrackYet}</p> : <Why processor={processor} status={mine} />}
       {processor.name === 'prosody' && <Measured />}
-      {processor.name === 'voice_authenticity' && <VoiceEvidence />}
+      {processor.name === 'faces' && <Seen />}
+      {processor.name === 'expression' && <Shown />}
+      {(processor.name === 'voice_authenticity' || processor.name === 'face_authenticity') && (
+        <EvidenceList processor={processor.name} />
+      )}
       <Others processor={processor} />
       {processor.model !== '' && <p class="processor-model">{processor.model}</p>}
     </li>
@@ -91,6 +95,33 @@ function Measured() {
     <p class="processor-why">
       {strings.lastMeasured}: {parts.join(' · ')}
     </p>
+  );
+}
+
+/** Who is before one's own camera; only shown while the observer is on. */
+function Seen() {
+  const strings = useStrings();
+  const meeting = useApp((state) => state.meeting);
+  if (meeting.seen === null || !isOn(meeting, 'faces', meeting.seen.track_id)) return null;
+  const { faces, facing_share: facing } = meeting.seen;
+  const parts = [strings.facesSeen(faces.length)];
+  if (facing !== null) parts.push(strings.facingShare(facing));
+  return <p class="processor-why">{parts.join(' · ')}</p>;
+}
+
+/** What one's own face showed last. */
+function Shown() {
+  const strings = useStrings();
+  const meeting = useApp((state) => state.meeting);
+  const shown = meeting.expression;
+  if (shown === null || !isOn(meeting, 'expression', shown.track_id)) return null;
+  return (
+    <>
+      <p class="processor-why">{strings.expressionShown(strings.expressions[shown.label] ?? shown.label, shown.probability)}</p>
+      <p class="evidence-caution" lang="en">
+        {shown.known_errors}
+      </p>
+    </>
   );
 }
 
