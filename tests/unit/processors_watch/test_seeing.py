@@ -12,7 +12,7 @@ from media_processors.errors import CodecError
 from media_processors.frames import VideoFrame
 from media_processors.video import decode
 from media_processors.video.decode import VideoDecoder
-from media_processors.video.depacketize import SightCounters
+from media_processors.video.depacketize import FrameAssembler, SightCounters
 from media_processors.video.watching import ASK_AGAIN_NS, QUEUE_PACKETS, Seeing
 from sfu.tap import OpenTrack, SelectLayer, TapPacket, WantKeyframe
 from tests.fakes.camera import Camera, Film
@@ -114,6 +114,15 @@ def test_after_damage_a_key_frame_helps(codec: str) -> None:
     assert eye.counters.undecodable >= 1
     assert eye.asked == [WantKeyframe(1)]
     assert len(eye.sees(film.frame(keyframe=True))) == 1
+
+
+def test_what_the_decoder_had_to_make_up_is_not_shown() -> None:
+    film, assembler = Film(Camera("h264")), FrameAssembler("h264", SightCounters())
+    first, second = (frame for _ in range(2) for packet in film.frame() for frame in assembler.push(packet))
+    decoder = VideoDecoder("h264")
+    assert decoder.decode(first.data, 0) is not None
+    with pytest.raises(CodecError, match="conceal"):
+        decoder.decode(second.data[: len(second.data) // 2], 1)
 
 
 @CODECS

@@ -1,7 +1,7 @@
 """The watch host's second tap: a camera over a real socket to an observer made for the test."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from media_processors.video.watching import PICTURE_INTERVAL_MS
 from media_processors.watch_host import SOCKET_NAME, WatchHost
 from models.store import Store
 from sfu.channel import connect
-from sfu.tap import CloseTrack, Hello, OpenTrack, SelectLayer, TapFrame, TapPacket, TapSocket, WantKeyframe, listen
+from sfu.tap import CloseTrack, Hello, OpenTrack, SelectLayer, TapFrame, TapSocket, WantKeyframe, listen
 from tests.fakes.camera import Camera, Film
 from tests.integration.sight import NAME, Sight, SightStream
 from tests.until import until
@@ -87,7 +87,7 @@ class Scene:
         )
         self.send([opened])
 
-    def send(self, frames: list[TapPacket] | list[OpenTrack] | list[CloseTrack]) -> None:
+    def send(self, frames: Sequence[TapFrame]) -> None:
         for frame in frames:
             self.taps["watch_video"].queue(frame)
         self.taps["watch_video"].flush()
@@ -219,6 +219,14 @@ async def test_a_worker_that_comes_back_is_seen_again(scene: Scene) -> None:
     scene.open()
     scene.send(Film(Camera()).frame())
     await scene.seen(2)
+
+
+async def test_what_waits_of_a_camera_that_ends_is_not_looked_at(scene: Scene) -> None:
+    scene.open()
+    await until(lambda: "" if scene.host._tracks else "the track")
+    scene.send([*Film(Camera()).frame(), CloseTrack(1)])
+    await until(lambda: "the track's end" if scene.host._tracks else "")
+    assert (scene.host.counters.seeing.packets, scene.host.counters.unwanted) == (0, 0)
 
 
 async def test_a_camera_that_ends_says_nothing_more(scene: Scene) -> None:

@@ -357,3 +357,40 @@ async def test_h264_has_a_size_too_and_an_unreadable_one_is_forwarded_all_the_sa
     assert [packet.payload for packet in await scene.told(host)] == [broken, sps]
     assert (producer.sources[""].width, producer.sources[""].height) == (640, 360)
     assert scene.rig.drops(DropReason.MALFORMED_RTP) == 0
+
+
+async def test_a_pause_lasts_for_a_while(scene: Scene) -> None:
+    await scene.host()
+    producer = scene.camera()
+    scene.send(keyframe=True)
+    scene.watch()
+    (stream,) = producer.consumers
+    video = scene.taps._tapped["track-video"].video
+    assert video is not None
+    now_ns = time.monotonic_ns()
+    video.pause(now_ns)
+    producer.sources[""].last_arrival_ns = now_ns + watching.PAUSE_NS
+    video.tick(now_ns + watching.PAUSE_NS - 1)
+    assert stream.target is None
+    video.tick(now_ns + watching.PAUSE_NS)
+    assert stream.target is producer.sources[""]
+
+
+async def test_a_viewer_beside_the_watch_host_is_counted_and_numbered_as_ever(scene: Scene) -> None:
+    host = await scene.host()
+    producer = scene.camera()
+    scene.send(keyframe=True)
+    consumer, viewer, _ = scene.rig.consumer(producer)
+    scene.rig.target(consumer, producer.sources[""])
+    scene.watch()
+    for number in range(5):
+        scene.send(keyframe=number == 0)
+    received = [(head.seq, head.timestamp) for head, _ in viewer.received()]
+    assert [(seq - received[0][0], stamp - received[0][1]) for seq, stamp in received] == [
+        (n, 3000 * n) for n in range(5)
+    ]
+    assert consumer.packets == 5
+    assert len(await scene.told(host)) == 5
+    scene.rig.plane.remove_consumer(consumer)
+    scene.send()
+    assert len(await scene.told(host)) == 1
