@@ -20,6 +20,8 @@ from models.questions import FaceBox
 
 FACE_PX = 96
 """A face must be so wide to be judged: the layer is chosen for it."""
+HEADROOM = 1.1
+"""A head moves: the layer is one in which it may be by so much narrower than it is now."""
 MAX_LAYER_PX = 65_535
 
 log = structlog.get_logger()
@@ -84,10 +86,10 @@ class FaceStream(ABC):
 
 
 def wanted_width(boxes: tuple[FaceBox, ...], width: int) -> int:
-    """How wide a layer must be for its largest face to be `FACE_PX` wide; 0 if there is no face."""
+    """How wide a layer must be for its largest face to be `FACE_PX` wide, and a little more; 0 if there is no face."""
     if not boxes or boxes[0].width <= 0:
         return 0
-    return min(MAX_LAYER_PX, math.ceil(FACE_PX * width / boxes[0].width))
+    return min(MAX_LAYER_PX, math.ceil(HEADROOM * FACE_PX * width / boxes[0].width))
 
 
 def cut_out(image: Image, box: FaceBox, *, margin: float = 0.0, square: bool = False) -> Image:

@@ -15,7 +15,7 @@ from media_processors.settings import ProcessingSettings
 from media_processors.video.authenticity import ENOUGH_MS, FaceAuthenticityObserver
 from media_processors.video.expression import ExpressionObserver
 from media_processors.video.faces import FacesObserver
-from media_processors.video.looking import FaceStream
+from media_processors.video.looking import FACE_PX, HEADROOM, FaceStream
 from media_processors.video.observer import FaceObserver
 from models.client import InferenceClient
 from models.engine import SOCKET_NAME, Engine
@@ -111,7 +111,7 @@ async def test_a_moving_face_keeps_its_name_and_is_where_it_is(services: HostSer
     seen = (face.x * WIDTH, face.y * HEIGHT, face.width * WIDTH, face.height * HEIGHT)
     assert overlap(seen, (x + 120, y, width, height)) > 0.5
     assert camera.faces()[-1].facing_share == 1.0
-    assert camera.streams[0].wanted_width_px == pytest.approx(WIDTH * 96 / (face.width * WIDTH), abs=2)
+    assert camera.streams[0].wanted_width_px == pytest.approx(HEADROOM * FACE_PX / face.width, abs=2)
 
 
 async def test_a_head_that_is_turned_is_turned_to_the_other_side_in_the_mirror(services: HostServices) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media_processors.video.looking import FACE_PX, cut_out, wanted_width
+from media_processors.video.looking import FACE_PX, HEADROOM, cut_out, wanted_width
 from media_processors.video.pose import MEAN_FACE_MM, head_pose
 from media_processors.video.tracker import FORGET_MS, MAX_FACES, FaceTracker
 from media_processors.video.validity import refusal, sharpness
@@ -86,8 +86,8 @@ def test_names_are_unique_in_every_picture(pictures: list[list[tuple[float, floa
 
 def test_the_layer_is_the_one_in_which_the_largest_face_is_wide_enough() -> None:
     assert wanted_width((), 320) == 0
-    assert wanted_width((box(0, 0, FACE_PX),), 320) == 320
-    assert wanted_width((box(0, 0, 48), box(0, 0, 20)), 320) == 640
+    assert wanted_width((box(0, 0, HEADROOM * FACE_PX),), 320) == 320
+    assert wanted_width((box(0, 0, HEADROOM * FACE_PX / 2), box(0, 0, 20)), 320) == 640
     assert wanted_width((box(0, 0, 0.001),), 320) == 65_535
 
 

@@ -4,12 +4,28 @@ import type { PublishedTrack } from './protocol';
 import type { Signaling } from './signaling';
 import type { Source } from './state';
 
-/** Three layers; the server forwards one of them to each viewer. Highest last, as in the order of `rid`s it expects. */
-export const CAMERA_ENCODINGS: RTCRtpEncodingParameters[] = [
-  { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
-  { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 400_000 },
-  { rid: 'f', scaleResolutionDownBy: 1, maxBitrate: 1_200_000 },
-];
+const RIDS = ['q', 'h', 'f'];
+
+/**
+ * Up to three layers, lowest first, as in the order of `rid`s that the server expects; it forwards one of them to each viewer.
+ * Chromium sends only as many as a picture is large enough for, and leaves out the last ones: so a small camera has fewer, and the
+ * last of those is its full size.
+ */
+export function cameraEncodings({ width = 1280, height = 720 }: { width?: number; height?: number }): RTCRtpEncodingParameters[] {
+  const pixels = width * height;
+  const scales = pixels >= 960 * 540 ? [4, 2, 1] : pixels >= 480 * 270 ? [2, 1] : [1];
+  return RIDS.map((rid, index) => {
+    const scale = scales[index];
+    if (scale === undefined) return { rid, active: false };
+    return { rid, active: true, scaleResolutionDownBy: scale, maxBitrate: bitrateOf(width / scale) };
+  });
+}
+
+function bitrateOf(width: number): number {
+  if (width <= 320) return 150_000;
+  return width <= 640 ? 400_000 : 1_200_000;
+}
+
 const SCREEN_ENCODINGS: RTCRtpEncodingParameters[] = [{ maxBitrate: 2_500_000 }];
 
 interface Sending {
@@ -66,6 +82,7 @@ export class Publisher {
         return;
       }
       await sending.transceiver.sender.replaceTrack(track);
+      if (source === 'camera' && track !== null) await setEncodings(sending.transceiver.sender, track);
       const isScreen = source === 'screen' || source === 'screen_audio';
       const direction = isScreen && track === null ? 'inactive' : 'sendonly';
       if (sending.transceiver.direction !== direction) {
@@ -101,7 +118,7 @@ export class Publisher {
 
   #add(source: Source, track: MediaStreamTrack, muted: boolean): void {
     const init: RTCRtpTransceiverInit = { direction: 'sendonly' };
-    if (source === 'camera') init.sendEncodings = CAMERA_ENCODINGS;
+    if (source === 'camera') init.sendEncodings = cameraEncodings(track.getSettings());
     if (source === 'screen') init.sendEncodings = SCREEN_ENCODINGS;
     const transceiver = this.#pc.addTransceiver(track, init);
     if (track.kind === 'video') preferVp8(transceiver);
@@ -133,6 +150,14 @@ export class Publisher {
     if (sending.trackId === null) return;
     await this.#signaling.request('mute', { track_id: sending.trackId, muted: sending.muted });
   }
+}
+
+/** Another camera may have another size. */
+async function setEncodings(sender: RTCRtpSender, track: MediaStreamTrack): Promise<void> {
+  const parameters = sender.getParameters();
+  const wanted = new Map(cameraEncodings(track.getSettings()).map((encoding) => [encoding.rid, encoding]));
+  for (const encoding of parameters.encodings) Object.assign(encoding, wanted.get(encoding.rid));
+  await sender.setParameters(parameters);
 }
 
 /** VP8 first: every browser decodes it, and its simulcast layers can be switched without rewriting payloads. */

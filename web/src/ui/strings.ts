@@ -136,7 +136,7 @@ export const en = {
   lastMeasured: 'Last measured',
   verdicts: {
     insufficient_evidence: 'Not enough to say',
-    likely_genuine: 'Sounds genuine',
+    likely_genuine: 'Seems genuine',
     inconclusive: 'Undecided',
     likely_synthetic: 'May be synthetic',
   },
@@ -406,7 +406,7 @@ export const zh: Strings = {
   lastMeasured: '最近一次测量',
   verdicts: {
     insufficient_evidence: '依据不足，无法判断',
-    likely_genuine: '听起来像真人',
+    likely_genuine: '似乎是真的',
     inconclusive: '无法确定',
     likely_synthetic: '可能是合成的',
   },
