@@ -54,7 +54,7 @@ async def chromium(film: Path | None = None) -> AsyncIterator[Browser]:
 
 def photographing() -> str:
     """The folder for pictures, empty if none are wanted."""
-    return os.environ.get("CANDOR_SCREENSHOTS", "")
+    return os.environ.get("SCREENSHOTS", "")
 
 
 class Visit:
@@ -74,7 +74,7 @@ class Visit:
             self.complaints.append(message.text)
 
     async def photograph(self, name: str) -> None:
-        """Write `name`.png if `CANDOR_SCREENSHOTS` names a folder."""
+        """Write `name`.png if `SCREENSHOTS` names a folder."""
         if folder := photographing():
             await self.page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 

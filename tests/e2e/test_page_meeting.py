@@ -1,6 +1,6 @@
 """The lobby and the meeting, reached with a server that does what the test says, seen by a real Chromium.
 
-With `CANDOR_SCREENSHOTS=DIR` what is seen is photographed as well.
+With `SCREENSHOTS=DIR` what is seen is photographed as well.
 """
 
 import re

@@ -1,6 +1,6 @@
 """What can go wrong around a meeting (devices, connection, refusals, endings) and what the page makes of it.
 
-The server does what the test says; a real Chromium sees it. With `CANDOR_SCREENSHOTS=DIR` the states are photographed.
+The server does what the test says; a real Chromium sees it. With `SCREENSHOTS=DIR` the states are photographed.
 """
 
 import pytest
