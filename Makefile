@@ -43,7 +43,7 @@ run: $(VENV)/base.stamp web/dist/index.html ## serve on http://127.0.0.1:8080 wi
 demo: $(VENV)/demo.stamp ## the same without a browser, bounded, measured: build/demo/report.json
 	$(BIN)/candor demo
 
-models: $(VENV)/models.stamp ## add torch, transformers and the default models, about 1.5 GB (MIRROR=DIR: those that are in that folder)
+models: $(VENV)/models.stamp ## add torch, transformers and the default models, 1.5 GB and more (MIRROR=DIR: those that are in that folder)
 	$(BIN)/candor models pull $(if $(MIRROR),--mirror $(MIRROR))
 
 test: $(VENV)/dev.stamp web/dist/index.html ## all tests; those that need Debian packages say so
