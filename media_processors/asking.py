@@ -26,7 +26,7 @@ class Choice:
 
     def attach(self, engine: InferenceClient, store: Store) -> None:
         """Look into the store."""
-        self._engine = engine
+        self._engine, self.entry = engine, None
         missing: Missing | None = None
         for entry in catalog.load().for_task(self._task):
             if not entry.runner or entry.runner == "host":

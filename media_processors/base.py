@@ -110,4 +110,4 @@ class AsksModels(Protocol):
     """An observer that asks models. It is unavailable until the watch host has attached it."""
 
     def attach(self, services: HostServices) -> None:
-        """Called once, before `info` and `open`."""
+        """Called before `info` and `open`, and again whenever an engine has come: it may have other models."""

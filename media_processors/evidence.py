@@ -63,17 +63,28 @@ class Evidence:
         self._flagged = False
 
     def add(self, score: float, media_ms: int) -> Assessment:
-        """A valid window's score, and how much speech or face it covers."""
+        """A valid window's score, and how much speech or face it covers. Raises ValueError for a score that is not a number."""
+        if not math.isfinite(score):
+            raise ValueError("the score is not a number")
         self._scores.append((score, media_ms))
-        self._refusals.append("")
-        return self._assess()
+        self._remember("")
+        found = self._assess()
+        if found.likelihood is not None:
+            self._alerts = self._alerts + 1 if found.likelihood >= ALERT else 0
+            self._flagged = self._alerts >= ALERTS or (self._flagged and found.likelihood >= CLEAR)
+            found = self._assess()
+        return found
 
     def refuse(self, reason: str) -> Assessment:
         """A window that is not valid for the model, and why. Evidence older than all windows kept is gone."""
-        self._refusals.append(reason)
+        self._remember(reason)
+        return self._assess()
+
+    def _remember(self, refusal: str) -> None:
+        """Whether the newest window was refused. The scores of windows that are too old to be remembered go."""
+        self._refusals.append(refusal)
         while len(self._scores) > self._refusals.count(""):
             self._scores.popleft()
-        return self._assess()
 
     def _assess(self) -> Assessment:
         evidence_ms = sum(media_ms for _, media_ms in self._scores)
@@ -93,8 +104,6 @@ class Evidence:
         return "duration"
 
     def _verdict(self, likelihood: float) -> Verdict:
-        self._alerts = self._alerts + 1 if likelihood >= ALERT else 0
-        self._flagged = self._alerts >= ALERTS or (self._flagged and likelihood >= CLEAR)
         if self._flagged:
             return "likely_synthetic"
         return "likely_genuine" if likelihood <= GENUINE else "inconclusive"

@@ -104,7 +104,7 @@ class Faces(FindingBase):
 
 
 class Expression(FindingBase):
-    """What a face shows, not what somebody feels: a model's guess among seven words, averaged over two seconds."""
+    """What the largest face shows, not what somebody feels: a model's guess among seven words, averaged over two seconds."""
 
     kind: Literal["expression"] = "expression"
     face_id: str
@@ -115,7 +115,7 @@ class Expression(FindingBase):
 
 
 class FaceAuthenticity(Authenticity):
-    """Whether a face is synthetic. Reasons beyond `duration`: `small`, `blurred`, `turned`."""
+    """Whether a face is synthetic. Reasons beyond `duration`: `small`, `blurred`, `turned`; `gone` when it has left the picture."""
 
     kind: Literal["face_authenticity"] = "face_authenticity"
     face_id: str

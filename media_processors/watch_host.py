@@ -95,7 +95,7 @@ class WatchHost:
             if (asking := _asking(loaded)) is not None:
                 asking.attach(self._services)
         self.refresh()
-        self.engine.on_connection = lambda connected: self.refresh()
+        self.engine.on_connection = self._engine_changed
         self.engine.start()
         self._server = await serve(self._socket_path, self._accept)
         loops = [self._work("audio"), self._work("video"), self._tick(), *(tap.keep_connected() for tap in self._taps)]
@@ -129,6 +129,14 @@ class WatchHost:
     def infos(self) -> list[ProcessorInfo]:
         """Every observer, whether it can run here, and if not why."""
         return [known.info for known in self._available()]
+
+    def _engine_changed(self, connected: bool) -> None:
+        """An engine that was started anew may run what the last one refused, and other versions of it."""
+        if connected:
+            for loaded in self._processors.values():
+                if (asking := _asking(loaded)) is not None:
+                    asking.attach(self._services)
+        self.refresh()
 
     def refresh(self) -> None:
         """What observers can do may have changed: tell."""

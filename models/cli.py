@@ -6,12 +6,12 @@ from pathlib import Path
 
 from models import catalog
 from models.catalog import ModelEntry, PulledSource
-from models.download import PullError
+from models.download import AbsentError, PullError
 from models.origins import DEFAULT_GITHUB, DEFAULT_HUB, Internet, Mirror, Origin
 from models.progress import Progress
 from models.pull import pull
 from models.settings import ModelSettings
-from models.store import CorruptModelError, Located, LockedModel, Missing, Store
+from models.store import Busy, CorruptModelError, Located, LockedModel, Missing, Store
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, settings: ModelSettings) -> int:
                 return _verify(arguments.name, store)
             case _:
                 return _remove(arguments.name, store)
-    except (PullError, CorruptModelError, OSError) as error:
+    except (PullError, Busy, CorruptModelError, OSError) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
 
@@ -85,7 +85,7 @@ def _pull_all(arguments: argparse.Namespace, store: Store, settings: ModelSettin
         try:
             _pull(entry, store, origin, settings.store_budget_bytes)
             here += 1
-        except PullError as error:
+        except AbsentError as error:
             if arguments.name or not mirror:
                 raise
             sys.stdout.write(f"{entry.name}: not pulled: {error}\n")

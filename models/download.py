@@ -15,6 +15,8 @@ TIMEOUT_S = 30
 CHUNK_BYTES = 1 << 20
 MAX_METADATA_BYTES = 4 << 20
 PARTIAL_CONTENT = 206
+FOR_NOW = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses of a host that may answer better later."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes that are here and the bytes that there are (0: not told)."""
@@ -22,6 +24,10 @@ Progress = Callable[[str, int, int], None]
 
 class PullError(Exception):
     """Weights could not be fetched; the message says which file and why."""
+
+
+class AbsentError(PullError):
+    """Where weights were looked for there are none."""
 
 
 class InterruptedPullError(PullError):
@@ -86,8 +92,11 @@ class Downloader:
                     file.write(chunk)
                     digest.update(chunk)
                     progress(name, done_bytes, size_bytes)
-        if size_bytes and done_bytes < size_bytes and response.length:
-            raise InterruptedPullError(f"{name}: the connection ended after {done_bytes} of {size_bytes} bytes")
+            cut_short = bool(response.length) and not (size_bytes and done_bytes > size_bytes)
+        if cut_short:
+            raise InterruptedPullError(
+                f"{name}: the connection ended after {done_bytes} of {size_bytes or 'its'} bytes"
+            )
         return digest, done_bytes
 
     def _open(self, url: str, from_byte: int) -> HTTPResponse:
@@ -99,7 +108,8 @@ class Downloader:
             response: HTTPResponse = self._opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
             error.close()
-            raise PullError(f"{url}: HTTP {error.code}") from error
+            kind = InterruptedPullError if error.code in FOR_NOW else PullError
+            raise kind(f"{url}: HTTP {error.code}") from error
         except (urllib.error.URLError, OSError) as error:
             raise InterruptedPullError(f"{url}: {getattr(error, 'reason', error)}") from error
         return response

@@ -21,7 +21,7 @@ import structlog
 
 from models import catalog, wire
 from models.catalog import Catalog
-from models.errors import FailedError, InferenceError, OverloadedError, UnavailableError
+from models.errors import DeadlineError, FailedError, InferenceError, OverloadedError, UnavailableError
 from models.questions import question_from_wire
 from models.settings import ModelSettings
 from models.shelf import Shelf
@@ -58,7 +58,7 @@ class Engine:
         for name in self._settings.preload:
             try:
                 await self.shelf.get(name)
-            except UnavailableError as error:
+            except InferenceError as error:
                 log.error("preload_failed", model=name, reason=error.message, command=error.command)
 
     async def close(self) -> None:
@@ -94,11 +94,17 @@ class Engine:
                 raise ValueError(f"unknown op {other!r}")
 
     async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + float(message["deadline_ms"]) / 1000
         question = question_from_wire(message["question"])
-        model = await self.shelf.get(str(message["model"]))
+        try:
+            async with asyncio.timeout_at(until_s):
+                model = await self.shelf.get(str(message["model"]))
+        except TimeoutError as error:
+            raise DeadlineError("the model is still being loaded") from error
         if isinstance(question, Utterance) and not model.entry.speaks(question.language):
             raise UnavailableError(f"language: {model.entry.name} does not know {question.language!r}")
-        answer = await model.ask(question, str(message["room_id"]), float(message["deadline_ms"]))
+        answer = await model.ask(question, str(message["room_id"]), max(0.0, until_s - loop.time()) * 1000)
         return answer.to_wire()
 
 
@@ -144,6 +150,9 @@ class Connection:
             self._reply(message.get("id"), error)
         except (KeyError, TypeError, ValueError) as error:
             self._reply(message.get("id"), FailedError(f"malformed request: {error}"))
+        except Exception as error:  # whatever it is, who asked is told
+            log.error("request_failed", op=str(message.get("op")), error=type(error).__name__)
+            self._reply(message.get("id"), FailedError(type(error).__name__))
 
     def _reply(self, request_id: Any, result: Any) -> None:
         if isinstance(result, InferenceError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from models.catalog import GithubSource, HubSource, PulledSource, UrlSource
-from models.download import Downloader, Progress, PullError
+from models.download import AbsentError, Downloader, Progress, PullError
 from models.store import sha256_of
 
 DEFAULT_HUB = "https://huggingface.co"
@@ -113,7 +113,9 @@ class Mirror:
     def fetch(self, source: PulledSource, release: Release, file: RemoteFile, target: Path, progress: Progress) -> str:
         """Copy."""
         origin = self._path(source, release, file.path)
-        shutil.copyfile(origin, target)
+        part = target.with_name(f"{target.name}.part")  # what has its own name is whole
+        shutil.copyfile(origin, part)
+        part.rename(target)
         progress(file.path, target.stat().st_size, target.stat().st_size)
         return sha256_of(target)
 
@@ -124,12 +126,12 @@ class Mirror:
             return source.revision
         if len(commits) == 1 and not _COMMIT.fullmatch(source.revision):
             return commits[0]
-        raise PullError(f"the mirror has no {repository / source.revision}")
+        raise AbsentError(f"the mirror has no {repository / source.revision}")
 
     def _path(self, source: PulledSource, release: Release, path: str) -> Path:
         found = self._root / source.kind / source.repository / release.commit / path
         if not found.is_file():
-            raise PullError(f"the mirror has no {found}")
+            raise AbsentError(f"the mirror has no {found}")
         return found
 
 
@@ -141,11 +143,11 @@ def pinned(source: GithubSource | UrlSource) -> Release:
 
 
 def chosen(source: HubSource, there: Collection[str], where: str) -> list[str]:
-    """Which files of a hub repository to fetch. Raises PullError if one is missing."""
+    """Which files of a hub repository to fetch. Raises AbsentError if one is missing."""
     absent = [name for name in source.files if name not in there]
     if absent:
-        raise PullError(f"{where} has no file {absent[0]}")
+        raise AbsentError(f"{where} has no file {absent[0]}")
     weights = [name for name in source.one_of if name in there]
     if source.one_of and not weights:
-        raise PullError(f"{where} has none of the files {', '.join(source.one_of)}")
+        raise AbsentError(f"{where} has none of the files {', '.join(source.one_of)}")
     return [*source.files, *weights[:1]]

@@ -29,8 +29,8 @@ def pull(entry: ModelEntry, store: Store, origin: Origin, progress: Progress, bu
     try:
         with store.alone():
             release = origin.describe(source)
-            _check_room(entry, release, store, budget_bytes)
             locked = LockedModel(kind=source.kind, repository=source.repository, commit=release.commit, files={})
+            _check_room(entry, release, store, _staging(store.root / locked.folder), budget_bytes)
             files = _install(source, release, store.root / locked.folder, origin, progress)
             locked = locked.model_copy(update={"files": files})
             store.put(entry.name, locked)
@@ -39,22 +39,27 @@ def pull(entry: ModelEntry, store: Store, origin: Origin, progress: Progress, bu
         raise PullError(str(error)) from error
 
 
-def _check_room(entry: ModelEntry, release: Release, store: Store, budget_bytes: int) -> None:
+def _staging(final: Path) -> Path:
+    return final.with_name(f".pull-{final.name}")
+
+
+def _check_room(entry: ModelEntry, release: Release, store: Store, staging: Path, budget_bytes: int) -> None:
     needed = sum(file.size_bytes for file in release.files) * (2 if isinstance(entry.source, UrlSource) else 1)
-    used = store.size_bytes()
+    here = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
+    used = store.size_bytes() - here
     if used + needed > budget_bytes:
         raise PullError(
             f"{entry.name} needs {needed / 1e6:.0f} MB and the store has {used / 1e6:.0f} of at most "
             f"{budget_bytes / 1e6:.0f} MB (setting models.max_store_gb): `candor models remove NAME` makes room"
         )
     free = shutil.disk_usage(store.root).free
-    if needed > free:
+    if needed - here > free:
         raise PullError(f"{entry.name} needs {needed / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB left")
 
 
 def _install(source: PulledSource, release: Release, final: Path, origin: Origin, progress: Progress) -> dict[str, str]:
     """Fetch every file beside its place, then move them there; returns their hashes. Until the lock names them nobody sees them."""
-    staging = final.with_name(f".pull-{release.commit}")
+    staging = _staging(final)
     staging.mkdir(parents=True, exist_ok=True)
     try:
         hashes = _fetch_all(source, release, staging, origin, progress)
@@ -90,7 +95,7 @@ def _fetch(
 ) -> str:
     target = staging / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():  # whole, from an earlier attempt
+    if target.exists() and file.size_bytes == target.stat().st_size:  # whole, from an earlier attempt
         actual = sha256_of(target)
         progress(file.path, file.size_bytes, file.size_bytes)
     else:
@@ -103,6 +108,7 @@ def _fetch(
 
 def _unpacked(staging: Path, archive: str) -> dict[str, str]:
     """Replace the archive by what is in it."""
+    shutil.rmtree(staging / ".unpacked", ignore_errors=True)  # of an attempt that was killed
     names = unzip(staging / archive, staging / ".unpacked")
     (staging / archive).unlink()
     for name in names:

@@ -14,7 +14,7 @@ from models.errors import InferenceError, UnavailableError
 from models.questions import Answer, Question
 from models.runners import Runner, create_runner
 from models.settings import ModelSettings
-from models.store import Located, Store
+from models.store import Store
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class LoadedModel:
         await self.runner.start()
         self.batcher.start()
         self.load_s = time.monotonic() - began
-        self.memory_bytes = max(0, resident_bytes() - before)
+        self.memory_bytes = max(self.entry.size_bytes, resident_bytes() - before)
         self.state = "ready"
 
     async def ask(self, question: Question, room_id: str, deadline_ms: float) -> Answer:
@@ -65,12 +65,14 @@ class LoadedModel:
 
     async def close(self, *, drain: bool = False) -> None:
         """Free everything, after what waits if `drain`; idempotent."""
-        if drain and self.state == "ready":
-            self.state = "draining"
-            await self.batcher.drained()
-        self.state = "closed"
-        await self.batcher.close()
-        await self.runner.close()
+        try:
+            if drain and self.state == "ready":
+                self.state = "draining"
+                await self.batcher.drained()
+        finally:
+            self.state = "closed"
+            await self.batcher.close()
+            await self.runner.close()
 
     def stats(self) -> dict[str, Any]:
         """Counters and figures."""
@@ -92,6 +94,7 @@ class Shelf:
         self._settings = settings
         self._models: dict[str, LoadedModel] = {}
         self._loading = asyncio.Lock()
+        self._loads: dict[str, asyncio.Task[LoadedModel]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
     def loaded(self) -> dict[str, LoadedModel]:
@@ -99,13 +102,25 @@ class Shelf:
         return dict(self._models)
 
     async def get(self, name: str) -> LoadedModel:
-        """The loaded model `name`, loading it now if need be. Raises UnavailableError."""
+        """The loaded model `name`, loading it now if need be; whoever stops waiting does not stop it. Raises UnavailableError."""
         if name in self._models:
             return self._models[name]
+        if name not in self._loads:
+            task = asyncio.create_task(self._load_for_all(name), name="model-load")
+            task.add_done_callback(lambda task: self._loaded(name, task))
+            self._loads[name] = task
+        return await asyncio.shield(self._loads[name])
+
+    async def _load_for_all(self, name: str) -> LoadedModel:
         async with self._loading:
             if name not in self._models:
                 self._models[name] = await self._load(name)
             return self._models[name]
+
+    def _loaded(self, name: str, task: "asyncio.Task[LoadedModel]") -> None:
+        del self._loads[name]
+        if not task.cancelled():
+            task.exception()  # everybody who waited may be gone
 
     async def reload(self, name: str) -> str:
         """Exchange a model for what the store has now; returns its version. Calls that run end with the old one.
@@ -128,6 +143,10 @@ class Shelf:
 
     async def close(self) -> None:
         """Free everything; idempotent."""
+        loads = list(self._loads.values())
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
         models, self._models = list(self._models.values()), {}
         for model in models:
             await model.close()
@@ -140,31 +159,38 @@ class Shelf:
             entry = self._catalog.get(name)
         except KeyError as error:
             raise UnavailableError(str(error.args[0])) from error
-        runner = await asyncio.to_thread(create_runner, entry, self._store, self._settings)
-        located = self._store.locate(entry)
-        version = located.version if isinstance(located, Located) else ""
+        runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings)
         model = LoadedModel(entry, version, runner, self._settings.max_queued)
-        self._make_room(name)
+        self._make_room(entry)
         try:
             await model.start()
-        except (InferenceError, MemoryError) as error:
+        except InferenceError:
             await model.close()
-            if isinstance(error, MemoryError):
-                raise UnavailableError("there is not enough memory for it") from error
+            raise
+        except Exception as error:  # torch tells of too little memory, and of anything else, by RuntimeError
+            await model.close()
+            log.error("model_failed_to_load", model=name, error=type(error).__name__)
+            raise UnavailableError(f"it cannot be loaded: {type(error).__name__}: {error}") from error
+        except asyncio.CancelledError:
+            await model.close()
             raise
         log.info("model_loaded", model=name, version=version, load_s=round(model.load_s, 2))
         return model
 
-    def _make_room(self, wanted: str) -> None:
-        """While the process is over its budget, the idle model that was not used for longest goes."""
-        excess = resident_bytes() - self._settings.memory_budget_bytes
-        idle = [model for model in self._models.values() if model.idle and model.entry.name != wanted]
+    def _make_room(self, wanted: ModelEntry) -> None:
+        """While the process would be over its budget, the idle model that was not used for longest goes."""
+        excess = resident_bytes() + wanted.size_bytes - self._settings.memory_budget_bytes
+        idle = [model for model in self._models.values() if model.idle and model.entry is not wanted]
+        if 0 < sum(model.memory_bytes for model in idle) < excess:
+            # Even all of them would not do: it is the libraries that are large. Loading everything anew would not help.
+            log.warning("memory_budget_too_small", excess_bytes=excess)
+            return
         for model in sorted(idle, key=lambda model: model.used_s):
             if excess <= 0:
                 return
             del self._models[model.entry.name]
             excess -= model.memory_bytes
-            log.info("model_unloaded", model=model.entry.name, for_model=wanted)
+            log.info("model_unloaded", model=model.entry.name, for_model=wanted.name)
             self._retire(model)
 
     def _retire(self, model: LoadedModel) -> None:

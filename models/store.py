@@ -11,9 +11,9 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -65,14 +65,21 @@ class Located:
     path: Path
     version: str
     """Commit (first 8 digits) or package version: the part behind `@` in `name@version`."""
-    files: tuple[str, ...] = ()
-    """Of a pulled model, below `path`."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Of a pulled model, below `path`: what the lock says their sha256 is."""
 
     @property
     def file(self) -> Path:
         """The file of a model that has one. Raises ValueError if it has more, or none."""
         [name] = self.files
         return self.path / name
+
+    def verify(self) -> None:
+        """Hash every file. Raises CorruptModelError naming the first that differs and both hashes, OSError."""
+        for name, expected in self.files.items():
+            actual = sha256_of(self.path / name)
+            if actual != expected:
+                raise CorruptModelError(f"{name} has sha256 {actual}, the lock says {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +111,11 @@ class Store:
             raise CorruptModelError(f"{path} is not a lock file: {error.error_count()} errors") from error
 
     def put(self, name: str, locked: LockedModel) -> None:
-        """Write a model into the lock, by rename."""
+        """Write a model into the lock, by rename; files of an earlier commit that nobody has any more are deleted."""
+        before = self.lock().models.get(name)
         self._change(lambda models: models.update({name: locked}))
+        if before is not None:
+            self._delete(before)
 
     def remove(self, name: str) -> int:
         """Forget a model, and delete its files unless another model has them too; returns the bytes that are free now.
@@ -114,12 +124,15 @@ class Store:
         """
         locked = self.lock().models[name]
         self._change(lambda models: models.pop(name))
-        kept = {other.folder / file for other in self.lock().models.values() for file in other.files}
         before = self.size_bytes()
+        self._delete(locked)
+        return before - self.size_bytes()
+
+    def _delete(self, locked: LockedModel) -> None:
+        kept = {other.folder / file for other in self.lock().models.values() for file in other.files}
         for path in {locked.folder / file for file in locked.files} - kept:
             (self.root / path).unlink(missing_ok=True)
             self._prune((self.root / path).parent)
-        return before - self.size_bytes()
 
     def _prune(self, folder: Path) -> None:
         """Delete a folder and those around it, as long as they are empty."""
@@ -185,17 +198,17 @@ class Store:
         absent = [file for file in locked.files if not (path / file).is_file()]
         if absent:
             return Missing(f"{absent[0]} is missing from the store", pull)
-        return Located(path, locked.commit[:8], tuple(locked.files))
+        return Located(path, locked.commit[:8], locked.files)
 
     def verify(self, entry: ModelEntry) -> None:
         """Hash every file of a pulled model. Raises CorruptModelError naming the first that differs and both hashes."""
         if not isinstance(entry.source, PulledSource):
             return
         locked = self.lock().models[entry.name]
-        for name, expected in locked.files.items():
-            actual = sha256_of(self.root / locked.folder / name)
-            if actual != expected:
-                raise CorruptModelError(f"{entry.name}: {name} has sha256 {actual}, the lock says {expected}")
+        try:
+            Located(self.root / locked.folder, locked.commit[:8], locked.files).verify()
+        except CorruptModelError as error:
+            raise CorruptModelError(f"{entry.name}: {error}") from error
 
 
 def _locate_package(source: PackageSource) -> Located | Missing:

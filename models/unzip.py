@@ -1,6 +1,7 @@
 """Unpacking an archive that somebody else made: nothing outside the folder, nothing but plain files, no more than expected."""
 
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from models.download import PullError
@@ -20,13 +21,13 @@ def unzip(archive: Path, folder: Path) -> list[str]:
         with zipfile.ZipFile(archive) as packed:
             members = [info for info in packed.infolist() if not info.is_dir()]
             _check_sizes(archive, members)
-            top = {PurePosixPath(info.filename).parts[0] for info in members if info.filename}
+            top = {PurePosixPath(info.filename).parts[:1] for info in members}
             names = [_inside(info, strip=len(top) == 1) for info in members]
             if len(set(names)) != len(names):
                 raise PullError(f"{archive.name} holds one path twice")
             for info, name in zip(members, names, strict=True):
                 _unpack(packed, info, folder / name)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise PullError(f"{archive.name} is not a zip archive that can be read: {error}") from error
     return sorted(names)
 

@@ -303,9 +303,12 @@ class TapServer:
 
     def _named(self, link: TapSocket, hello: Hello) -> None:
         self._unnamed.discard(link)
-        if (previous := self._hosts.get(hello.role)) is not None and previous.link is not link:
+        previous = self._hosts.get(hello.role)
+        if previous is not None and previous.link is not link:
             self._end(previous.link)
         host = self._hosts[hello.role] = Host(link, hello)
+        if previous is not None and previous.link is link:  # it can run something else now
+            host.control = previous.control
         log.info("host_attached", role=host.role)
         for tapped in self._tapped.values():
             if host.role == "path":

@@ -171,14 +171,14 @@ class VoiceAuthenticityStream:
             scores = await self._engine.ask(
                 self._entry.name, Sound(pcm), Scores, room_id=self._track.room_id, deadline_ms=DEADLINE_MS
             )
-            score = scores["bonafide"] - scores["spoof"]
+            found = self._evidence.add(scores["bonafide"] - scores["spoof"], speech_ms)
         except UnavailableError as error:
             self._choice.refused(error)
             return
         except (InferenceError, ValueError) as error:
             log.debug("voice_window_lost", track=self._track.track_id, error=type(error).__name__)
             return
-        self._emit(self._finding(self._evidence.add(score, speech_ms)))
+        self._emit(self._finding(found))
 
     def _finding(self, found: Assessment) -> VoiceAuthenticity:
         return VoiceAuthenticity(

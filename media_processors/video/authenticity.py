@@ -12,7 +12,7 @@ from media_processors.frames import TrackRef, VideoFrame
 from media_processors.video.finder import FaceFinder
 from media_processors.video.looking import FaceStream, cut_out
 from media_processors.video.observer import FaceObserver
-from media_processors.video.tracker import TrackedFace
+from media_processors.video.tracker import FORGET_MS, TrackedFace
 from media_processors.video.validity import refusal
 from models.catalog import Task
 from models.errors import UnavailableError
@@ -37,6 +37,10 @@ CALIBRATION = Calibration(slope=1.0, centre=1.5, doubt=0.08)
 that the model's authors report on their own videos; it errs far more on others."""
 
 
+GONE = Assessment("insufficient_evidence", "gone", None, None, 0, 0)
+"""Of a face that is not there any more."""
+
+
 class FaceAuthenticityObserver(FaceObserver):
     """The observer `face_authenticity`."""
 
@@ -56,8 +60,15 @@ class _Face:
 
     evidence: Evidence
     start_ms: int
+    end_ms: int
+    """On the publisher's clock; the others on ours."""
     seen_ms: int
     told_ms: int
+    told: bool = False
+
+
+def _new_face(frame: VideoFrame, now_ms: int) -> _Face:
+    return _Face(Evidence(CALIBRATION, ENOUGH_MS, KEPT), frame.start_ms, frame.start_ms, now_ms, now_ms)
 
 
 class FaceAuthenticityStream(FaceStream):
@@ -77,21 +88,26 @@ class FaceAuthenticityStream(FaceStream):
 
     async def look(self, frame: VideoFrame, faces: list[TrackedFace]) -> None:
         """Judge the largest faces; the others, and those that left, are forgotten."""
-        faces = faces[:MAX_FACES]
-        self._faces = {face.face_id: self._known(face.face_id, frame.start_ms) for face in faces}
-        for face in faces:
-            known = self._faces[face.face_id]
-            media_ms = min(LONGEST_MS, frame.start_ms - known.seen_ms)
-            known.seen_ms = frame.start_ms
+        now_ms = frame.arrival_ns // 1_000_000  # a publisher's own clock could make seconds of nothing
+        self._forget(now_ms)
+        for face in faces[:MAX_FACES]:
+            known = self._faces.setdefault(face.face_id, _new_face(frame, now_ms))
+            media_ms = min(LONGEST_MS, now_ms - known.seen_ms)
+            known.seen_ms, known.end_ms = now_ms, frame.start_ms
             picture = Picture(cut_out(frame.image, face.box, margin=MARGIN, square=True))
             refused = self.refusal(face, picture, frame)
             found = known.evidence.refuse(refused) if refused else await self._judge(known, picture, media_ms)
-            if frame.start_ms - known.told_ms >= TELL_MS:
-                known.told_ms = frame.start_ms
+            if now_ms - known.told_ms >= TELL_MS:
+                known.told_ms, known.told = now_ms, True
                 self.emit(self._finding(face.face_id, known, found))
 
-    def _known(self, face_id: str, at_ms: int) -> _Face:
-        return self._faces.get(face_id) or _Face(Evidence(CALIBRATION, ENOUGH_MS, KEPT), at_ms, at_ms, at_ms)
+    def _forget(self, now_ms: int) -> None:
+        """What was said of a face that has left stands no longer, and that is said."""
+        for face_id, known in list(self._faces.items()):
+            if now_ms - known.seen_ms > FORGET_MS:
+                del self._faces[face_id]
+                if known.told:
+                    self.emit(self._finding(face_id, known, GONE))
 
     async def _judge(self, known: _Face, picture: Picture, media_ms: int) -> Assessment:
         try:
@@ -111,7 +127,7 @@ class FaceAuthenticityStream(FaceStream):
             track_id=self.track.track_id,
             epoch=self.track.epoch,
             start_ms=known.start_ms,
-            end_ms=known.seen_ms,
+            end_ms=max(known.start_ms, known.end_ms),
             model=self._model,
             face_id=face_id,
             verdict=found.verdict,

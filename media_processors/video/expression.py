@@ -23,8 +23,6 @@ SPAN_MS = 2_000
 TELL_MS = 1_000
 SMALLEST_PX = 32
 """Half of what the model takes; less has no expression left in it."""
-MAX_FACES = 4
-"""Of one picture: the largest."""
 DEADLINE_MS = 2_000
 
 
@@ -45,6 +43,7 @@ class ExpressionObserver(FaceObserver):
 class _Shown:
     """What a face showed lately: when, and the probabilities."""
 
+    face_id: str
     probabilities: deque[tuple[int, NDArray[np.float64]]] = field(default_factory=deque)
     told_ms: int | None = None
 
@@ -57,26 +56,26 @@ class ExpressionStream(FaceStream):
         self._choice = choice
         self._engine, self._entry = choice.required()
         self._model = choice.version
-        self._shown: dict[str, _Shown] = {}
+        self._shown = _Shown("")
 
     async def look(self, frame: VideoFrame, faces: list[TrackedFace]) -> None:
-        """Ask about the largest faces, one after the other."""
-        self._shown = {face.face_id: self._shown.get(face.face_id, _Shown()) for face in faces}
-        for face in faces[:MAX_FACES]:
-            if face.box.width < SMALLEST_PX:
-                continue
-            picture = Picture(cut_out(frame.image, face.box))
-            try:
-                scores = await self._engine.ask(
-                    self._entry.name, picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS
-                )
-            except UnavailableError as error:
-                self._choice.refused(error)
-                raise
-            self._heard(frame, face.face_id, scores)
+        """Ask about the largest face: the person whose camera it is, and not a picture on the wall."""
+        if not faces or faces[0].box.width < SMALLEST_PX:
+            return
+        picture = Picture(cut_out(frame.image, faces[0].box))
+        try:
+            scores = await self._engine.ask(
+                self._entry.name, picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS
+            )
+        except UnavailableError as error:
+            self._choice.refused(error)
+            raise
+        self._heard(frame, faces[0].face_id, scores)
 
     def _heard(self, frame: VideoFrame, face_id: str, scores: Scores) -> None:
-        shown = self._shown[face_id]
+        if self._shown.face_id != face_id:
+            self._shown = _Shown(face_id)
+        shown = self._shown
         shown.probabilities.append((frame.start_ms, np.array(scores.values)))
         while frame.start_ms - shown.probabilities[0][0] > SPAN_MS:
             shown.probabilities.popleft()

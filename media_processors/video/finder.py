@@ -1,7 +1,7 @@
 """The faces of a picture, asked for once however many observers look at it."""
 
 import asyncio
-from collections import OrderedDict
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,8 +14,15 @@ from models.questions import MAX_PIXELS, FaceBox, Faces, Picture
 from models.store import Store
 
 DEADLINE_MS = 2_000
-KEPT = 32
-"""Pictures whose faces are remembered: one for each track that is looked at just now, and then some."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """A picture whose faces are looked for. It is held here so that nobody else gets its `id`."""
+
+    frame: VideoFrame
+    task: "asyncio.Task[tuple[FaceBox, ...]]"
+    waiting: int = 0
 
 
 class FaceFinder:
@@ -23,19 +30,31 @@ class FaceFinder:
 
     def __init__(self, engine: InferenceClient, store: Store) -> None:
         self.choice = Choice("face_detection")
-        self.choice.attach(engine, store)
-        self._asked: OrderedDict[int, tuple[VideoFrame, asyncio.Task[tuple[FaceBox, ...]]]] = OrderedDict()
+        self._engine = engine
+        self._store = store
+        self._asked: dict[int, _Question] = {}
+
+    def attach(self) -> None:
+        """Choose the model."""
+        self.choice.attach(self._engine, self._store)
 
     async def find(self, room_id: str, frame: VideoFrame) -> tuple[FaceBox, ...]:
-        """Faces in the picture's own pixels, largest first. Raises InferenceError, ProcessorError."""
-        known = self._asked.get(id(frame))
-        if known is None or known[0] is not frame:
+        """Faces in the picture's own pixels, largest first. Raises InferenceError, ProcessorError.
+
+        A picture is kept, and asked about, only as long as somebody waits for its faces.
+        """
+        question = self._asked.get(id(frame))
+        if question is None:
             task = asyncio.create_task(self._ask(room_id, frame), name="find-faces")
-            task.add_done_callback(_heard)  # everybody who asked may be gone
-            known = self._asked[id(frame)] = (frame, task)
-            while len(self._asked) > KEPT:
-                self._asked.popitem(last=False)
-        return await asyncio.shield(known[1])
+            question = self._asked[id(frame)] = _Question(frame, task)
+        question.waiting += 1
+        try:
+            return await asyncio.shield(question.task)
+        finally:
+            question.waiting -= 1
+            if not question.waiting:
+                del self._asked[id(frame)]
+                question.task.cancel()
 
     async def _ask(self, room_id: str, frame: VideoFrame) -> tuple[FaceBox, ...]:
         engine, entry = self.choice.required()
@@ -52,11 +71,6 @@ class FaceFinder:
             raise
         boxes = [_scaled(box, scale) for box in faces.boxes]
         return tuple(sorted(boxes, key=lambda box: box.width * box.height, reverse=True))
-
-
-def _heard(task: "asyncio.Task[tuple[FaceBox, ...]]") -> None:
-    if not task.cancelled():
-        task.exception()
 
 
 def _scaled(box: FaceBox, by: float) -> FaceBox:

@@ -76,8 +76,9 @@ class FaceStream(ABC):
             self.looking = True
             try:
                 boxes = await self._finder.find(self.track.room_id, frame)
-                faces = self._tracker.update(boxes, frame.start_ms)
-                self.wanted_width_px = wanted_width(boxes, frame.image.shape[1])
+                height, width = frame.image.shape[:2]
+                faces = self._tracker.update(boxes, width, height, frame.arrival_ns // 1_000_000)
+                self.wanted_width_px = wanted_width(boxes, width)
                 await self.look(frame, faces)
             except (InferenceError, ProcessorError, ValueError, cv2.error) as error:
                 log.debug("picture_lost", track=self.track.track_id, error=type(error).__name__)
@@ -100,8 +101,8 @@ def cut_out(image: Image, box: FaceBox, *, margin: float = 0.0, square: bool = F
     left, top = box.x + (box.width - width) / 2, box.y + (box.height - height) / 2
     rows, columns = image.shape[:2]
     face = image[
-        max(0, round(top)) : min(rows, round(top + height)),
-        max(0, round(left)) : min(columns, round(left + width)),
+        max(0, round(top)) : max(0, min(rows, round(top + height))),
+        max(0, round(left)) : max(0, min(columns, round(left + width))),
     ]
     if min(face.shape[:2]) < 2:
         raise ValueError("the face lies outside the picture")

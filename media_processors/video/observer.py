@@ -31,6 +31,7 @@ class FaceObserver(ABC):
     def attach(self, services: HostServices) -> None:
         """Choose the models."""
         self.finder = services.faces
+        self.finder.attach()
         if self.choice is not None:
             self.choice.attach(services.engine, services.store)
 

@@ -18,6 +18,9 @@ class TrackedFace:
 
     face_id: str
     box: FaceBox
+    """In the pixels of the newest picture that it was seen in."""
+    place: FaceBox
+    """The same in shares of that picture, whose size changes with the layer."""
     seen_ms: int
 
 
@@ -28,26 +31,31 @@ class FaceTracker:
         self._faces: list[TrackedFace] = []
         self._named = 0
 
-    def update(self, boxes: tuple[FaceBox, ...], at_ms: int) -> list[TrackedFace]:
-        """Those of this picture with their names, in the order of `boxes`, at most `MAX_FACES`."""
+    def update(self, boxes: tuple[FaceBox, ...], width: int, height: int, at_ms: int) -> list[TrackedFace]:
+        """Those of this picture of `width` x `height` with their names, in the order of `boxes`, at most `MAX_FACES`."""
         self._faces = [face for face in self._faces if at_ms - face.seen_ms <= FORGET_MS]
         boxes = boxes[:MAX_FACES]
+        places = [_share(box, width, height) for box in boxes]
         pairs = sorted(
-            ((overlap(face.box, box), face, index) for face in self._faces for index, box in enumerate(boxes)),
+            ((overlap(face.place, place), face, index) for face in self._faces for index, place in enumerate(places)),
             key=lambda pair: pair[0],
             reverse=True,
         )
         found: dict[int, TrackedFace] = {}
         for share, face, index in pairs:
             if share >= SAME and index not in found and face not in found.values():
-                face.box, face.seen_ms = boxes[index], at_ms
+                face.box, face.place, face.seen_ms = boxes[index], places[index], at_ms
                 found[index] = face
         for index, box in enumerate(boxes):
             if index not in found:
                 self._named += 1
-                found[index] = TrackedFace(f"face-{self._named}", box, at_ms)
+                found[index] = TrackedFace(f"face-{self._named}", box, places[index], at_ms)
                 self._faces.append(found[index])
         return [found[index] for index in range(len(boxes))]
+
+
+def _share(box: FaceBox, width: int, height: int) -> FaceBox:
+    return FaceBox(box.x / width, box.y / height, box.width / width, box.height / height, box.score, ())
 
 
 def overlap(one: FaceBox, other: FaceBox) -> float:

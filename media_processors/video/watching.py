@@ -93,9 +93,11 @@ class Seeing:
         if picture is None or picture.pts is None:
             return None
         start_ms = picture.pts * 1000 // CLOCK_HZ
-        if self._last_picture_ms is not None and start_ms - self._last_picture_ms < PICTURE_INTERVAL_MS:
+        # By our clock: a publisher's could make a flood of it, or nothing at all.
+        arrival_ms = frame.arrival_ns // 1_000_000
+        if self._last_picture_ms is not None and arrival_ms - self._last_picture_ms < PICTURE_INTERVAL_MS:
             return None
-        self._last_picture_ms = start_ms
+        self._last_picture_ms = arrival_ms
         return VideoFrame(to_rgb(picture), start_ms, frame.arrival_ns)
 
     def _want_keyframe(self, now_ns: int) -> None:

@@ -12,21 +12,21 @@ from models.store import CorruptModelError, Located, Missing, Store
 __all__ = ["Runner", "create_runner"]
 
 
-def create_runner(entry: ModelEntry, store: Store, settings: ModelSettings) -> Runner[Any, Any]:
-    """The runner of a model, its weights verified, not yet started. Raises UnavailableError.
+def create_runner(entry: ModelEntry, store: Store, settings: ModelSettings) -> tuple[Runner[Any, Any], str]:
+    """The runner of a model, its weights verified, not yet started, and their version. Raises UnavailableError.
 
-    Reads every file of the model: call it from a thread.
+    Reads every file of the model: call it from a thread. The lock is read once: what is verified is what is loaded.
     """
     located = store.locate(entry)
     if isinstance(located, Missing):
         raise UnavailableError(located.reason, located.command)
     try:
-        store.verify(entry)
-    except CorruptModelError as error:
-        raise UnavailableError(str(error), f"candor models pull {entry.name}") from error
+        located.verify()
+    except (CorruptModelError, OSError) as error:
+        raise UnavailableError(f"{entry.name}: {error}", f"candor models pull {entry.name}") from error
     if entry.runner not in _RUNNERS:
         raise UnavailableError(f"{entry.name} is not a model that the engine runs")
-    return _RUNNERS[entry.runner](entry, located, settings)
+    return _RUNNERS[entry.runner](entry, located, settings), located.version
 
 
 def _pocketsphinx(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:

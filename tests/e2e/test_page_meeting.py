@@ -90,7 +90,9 @@ async def test_a_whole_meeting_by_keyboard(browser: Browser, meeting: MockMeetin
         await until(lambda: "" if meeting.sent("publish") else "a publish offer")
         offer = meeting.sent("publish")[0]
         assert {track.source for track in offer.tracks} == {"microphone", "camera"}
-        assert [line for line in offer.sdp.splitlines() if line.startswith("a=simulcast")] == ["a=simulcast:send q;h;~f"]
+        assert [line for line in offer.sdp.splitlines() if line.startswith("a=simulcast")] == [
+            "a=simulcast:send q;h;~f"
+        ]
         for key, on, off in (
             ("m", "Turn microphone on", "Turn microphone off"),
             ("v", "Turn camera on", "Turn camera off"),

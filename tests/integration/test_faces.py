@@ -48,7 +48,7 @@ class Camera:
     async def show(self, *images: Image) -> None:
         """One after the other; each is looked at before the next comes."""
         for image in images:
-            frame = VideoFrame(image, self._now_ms, 0)
+            frame = VideoFrame(image, self._now_ms, self._now_ms * 1_000_000)
             self._now_ms += 500
             for stream in self.streams:
                 stream.push(frame)
@@ -145,7 +145,7 @@ async def test_nobody_ten_people_and_somebody_who_leaves(services: HostServices)
     assert len(camera.faces()[-1].faces) >= 8
     await camera.show(on_wall(astronaut()), black, black)
     assert camera.faces()[-1].faces == []
-    assert not camera.authenticity()
+    assert all(found.verdict == "insufficient_evidence" for found in camera.authenticity())
 
 
 async def test_a_smile_is_called_happy(services: HostServices) -> None:
@@ -171,6 +171,23 @@ async def test_a_swapped_face_and_two_real_ones(services: HostServices, name: st
     assert last.evidence_ms >= ENOUGH_MS
     assert last.likelihood is not None
     assert (last.likelihood > 0.9) == (verdict == "likely_synthetic")
+
+
+async def test_a_picture_on_the_wall_and_a_missed_picture_do_not_hide_what_was_found(services: HostServices) -> None:
+    camera = Camera(services, [FaceAuthenticityObserver()])
+    scene = on_wall(shared("face_deepfake.jpg"), x=0)
+    scene[:120, 460:580] = cv2.resize(astronaut()[20:220, 120:320], (120, 120), interpolation=cv2.INTER_AREA)
+    black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for _ in range(3):
+        await camera.show(*[scene] * 5, black)
+    newest = {found.face_id: found for found in camera.authenticity()}
+    assert (newest["face-1"].verdict, newest["face-2"].reason) == ("likely_synthetic", "small")
+    await camera.show(*[black] * 6)
+    gone = camera.authenticity()[-2:]
+    assert [(found.face_id, found.reason, found.score) for found in gone] == [
+        ("face-1", "gone", None),
+        ("face-2", "gone", None),
+    ]
 
 
 @pytest.mark.parametrize("reason", ["small", "blurred"])

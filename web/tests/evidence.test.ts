@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { OUTSIDE, reduceMeeting, type MeetingState, type VoiceAuthenticity } from '../src/client';
+import { OUTSIDE, reduceMeeting, type FaceAuthenticity, type MeetingState, type VoiceAuthenticity } from '../src/client';
 import { evidenceOf, isDoubted } from '../src/ui/processing';
 
 function evidence(change: Partial<VoiceAuthenticity>): VoiceAuthenticity {
@@ -49,6 +49,21 @@ test('the newest evidence about each voice is kept, oneself first', () => {
   ]);
   expect(isDoubted(state, 'ada', 'voice_authenticity')).toBe(true);
   expect(isDoubted(state, 'ben', 'voice_authenticity')).toBe(false);
+});
+
+test('a picture on the wall does not hide what was found of a person, and who left takes it along', () => {
+  const face = (face_id: string, change: object) =>
+    ({ ...evidence({}), kind: 'face_authenticity', track_id: 'ada-cam', face_id, ...change }) as FaceAuthenticity;
+  const on = [{ track_id: 'ada-cam', processor: 'face_authenticity', state: 'on' as const, reason: '' }];
+  const state = { ...meeting(), processorStatus: on };
+  const add = (now: MeetingState, finding: FaceAuthenticity) => reduceMeeting(now, { type: 'finding', finding, nowMs: 0 });
+  const both = add(add(state, face('face-1', {})), face('face-2', { verdict: 'insufficient_evidence', reason: 'small' }));
+  expect(isDoubted(both, 'ada', 'face_authenticity')).toBe(true);
+  const left = add(both, face('face-1', { verdict: 'insufficient_evidence', reason: 'gone' }));
+  expect(isDoubted(left, 'ada', 'face_authenticity')).toBe(false);
+  const off = reduceMeeting(both, { type: 'processors', processors: [], status: [] });
+  const again = reduceMeeting(off, { type: 'processors', processors: [], status: on });
+  expect(isDoubted(again, 'ada', 'face_authenticity')).toBe(false);
 });
 
 test('what was found is shown no longer once somebody switches it off', () => {

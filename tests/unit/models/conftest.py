@@ -28,6 +28,8 @@ class Hub(ThreadingHTTPServer):
         self.breaks_after = 0
         """If set, the next answer with a file ends after so many bytes."""
         self.knows_ranges = True
+        self.busy = 0
+        """So many of the next answers with a file are 503."""
         self.sent: list[tuple[str, int]] = []
         """Files and how many bytes of each were sent."""
 
@@ -58,6 +60,10 @@ class Handler(BaseHTTPRequestHandler):
         return {"sha": self.server.commit, "siblings": siblings}
 
     def _send_file(self, name: str) -> None:
+        if self.server.busy and name == "w.bin":
+            self.server.busy -= 1
+            self.send_error(503)
+            return
         content = self.server.files[name]
         wanted = self.headers.get("Range", "")
         first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.knows_ranges else 0

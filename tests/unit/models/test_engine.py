@@ -56,10 +56,10 @@ def utterance(language: str = "en") -> Utterance:
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     runner = Runner()
 
-    def create(entry: ModelEntry, store: Store, settings: ModelSettings) -> Runner:
+    def create(entry: ModelEntry, store: Store, settings: ModelSettings) -> tuple[Runner, str]:
         if entry.name != "pocketsphinx-en-us":
             raise UnavailableError("its weights have not been pulled", f"candor models pull {entry.name}")
-        return runner
+        return runner, "1"
 
     monkeypatch.setattr(shelf_module, "create_runner", create)
     return runner

@@ -136,6 +136,38 @@ def test_a_store_takes_no_more_than_its_budget(hub: Hub, tmp_path: Path) -> None
     assert hub.sent == []
 
 
+def test_a_copy_that_was_killed_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "mirror" / "hf" / "owner" / "repo" / COMMIT
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    staging = tmp_path / "store" / "hf" / "owner" / "repo" / f".pull-{COMMIT}"
+    staging.mkdir(parents=True)
+    (staging / "w.bin").write_bytes(FILES["w.bin"][:400])
+    assert (
+        pull(entry_of(), Store(tmp_path / "store"), Mirror(tmp_path / "mirror"), ignore, BUDGET_BYTES).files == HASHES
+    )
+
+
+def test_a_host_that_is_busy_does_not_cost_what_is_here(hub: Hub, tmp_path: Path) -> None:
+    hub.breaks_after = 3_000
+    with pytest.raises(InterruptedPullError):
+        pull(entry_of(), Store(tmp_path), Internet(hub.url), ignore, BUDGET_BYTES)
+    hub.busy = 1
+    with pytest.raises(InterruptedPullError, match="HTTP 503"):
+        pull(entry_of(), Store(tmp_path), Internet(hub.url), ignore, BUDGET_BYTES)
+    pull(entry_of(), Store(tmp_path), Internet(hub.url), ignore, 7_002)  # of the budget, what is here counts once
+    assert hub.sent[-1] == ("w.bin", 4_000)
+
+
+def test_a_branch_that_moved_on_leaves_nothing_behind(hub: Hub, tmp_path: Path) -> None:
+    source = {"kind": "hf", "repository": "owner/repo", "revision": "main", "files": ["config.json", "w.bin"]}
+    pull(entry_of(source=source), Store(tmp_path), Internet(hub.url), ignore, BUDGET_BYTES)
+    hub.commit = "a" * 40
+    pull(entry_of(source=source), Store(tmp_path), Internet(hub.url), ignore, BUDGET_BYTES)
+    assert [path.name for path in (tmp_path / "hf" / "owner" / "repo").iterdir()] == ["a" * 40]
+
+
 def test_two_pulls_at_once_do_not_mix(hub: Hub, tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.alone(), pytest.raises(PullError, match="another command"):

@@ -1,16 +1,19 @@
 """The small models through the whole way: mirror, store, lock, engine, socket, client."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from models import shelf as shelf_module
 from models.client import InferenceClient
 from models.engine import SOCKET_NAME, Engine
-from models.errors import FailedError, UnavailableError
+from models.errors import DeadlineError, FailedError, UnavailableError
 from models.questions import Faces, Picture, Scores, Sound
 from models.settings import ModelSettings
 from tests.unit.models.faces import astronaut
@@ -125,13 +128,45 @@ async def test_a_model_is_exchanged_while_calls_run(engine: Engine, client: Infe
     assert (await client.ask("aasist", spoken("jfk.wav"), Scores, **ROOM)).values == running[0].result().values
 
 
-async def test_beyond_the_budget_the_model_unused_for_longest_goes(weights: Path, tmp_path: Path) -> None:
-    engine = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=weights, memory_budget_gb=1e-6))
+async def test_beyond_the_budget_the_model_unused_for_longest_goes(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=weights, memory_budget_gb=0.003))
+    # What a process has in memory depends on what ran in it before.
+    monkeypatch.setattr(shelf_module, "resident_bytes", lambda: 1_000_000 * len(engine.shelf.loaded()))
     await engine.start()
-    await engine.shelf.get("mini-xception")
-    await engine.shelf.get("aasist")
-    assert list(engine.shelf.loaded()) == ["aasist"]
+    for name in ("mini-xception", "meso-inception-4", "aasist"):
+        await engine.shelf.get(name)
+    assert list(engine.shelf.loaded()) == ["meso-inception-4", "aasist"]
     await engine.close()
+
+
+async def test_a_budget_that_nothing_could_meet_unloads_nothing(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=weights, memory_budget_gb=0.003))
+    monkeypatch.setattr(shelf_module, "resident_bytes", lambda: 1_000_000_000)
+    await engine.start()
+    for name in ("mini-xception", "aasist"):
+        await engine.shelf.get(name)
+    assert list(engine.shelf.loaded()) == ["mini-xception", "aasist"]
+    await engine.close()
+
+
+async def test_a_model_goes_on_loading_when_nobody_waits_any_more(
+    client: InferenceClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, hold = shelf_module.create_runner, threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        hold.wait()
+        return real(*arguments)
+
+    monkeypatch.setattr(shelf_module, "create_runner", slow)
+    with pytest.raises(DeadlineError):
+        await client.ask("yunet", Picture(astronaut()), Faces, room_id="room", deadline_ms=50)
+    hold.set()
+    await until(lambda: "" if "yunet" in engine.shelf.loaded() else "the model")
 
 
 async def test_models_are_loaded_before_they_are_asked_for_if_wanted(weights: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def utterance(language: str, seconds: float = 2.0) -> Utterance:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 async def test_a_batch_of_windows_and_languages(tmp_path: Path, precision: str) -> None:
     entry, store, _ = stored(tmp_path)
-    runner = create_runner(entry, store, ModelSettings.model_validate({"whisper_precision": precision}))
+    runner, _ = create_runner(entry, store, ModelSettings.model_validate({"whisper_precision": precision}))
     await runner.start()
     detected, english = await runner.run([utterance("auto"), utterance("en", seconds=0.7)])
     assert detected.language in tiny_whisper.LANGUAGES
@@ -68,7 +68,7 @@ async def test_a_batch_of_windows_and_languages(tmp_path: Path, precision: str) 
 
 async def test_a_batch_answers_as_each_alone(tmp_path: Path) -> None:
     entry, store, _ = stored(tmp_path)
-    runner = create_runner(entry, store, ModelSettings(whisper_precision="fp32"))
+    runner, _ = create_runner(entry, store, ModelSettings(whisper_precision="fp32"))
     await runner.start()
     windows = [utterance("en", 1.0), utterance("en", 3.0)]
     together = await runner.run(windows)
@@ -92,6 +92,6 @@ async def test_missing_weights_are_refused_not_made_up(tmp_path: Path) -> None:
     del tensors["model.decoder.layer_norm.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     lock(store, sorted(path.name for path in folder.iterdir()), folder)
-    runner = create_runner(entry, store, ModelSettings())
+    runner, _ = create_runner(entry, store, ModelSettings())
     with pytest.raises(UnavailableError, match="layer_norm"):
         await runner.start()

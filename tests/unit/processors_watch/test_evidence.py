@@ -38,6 +38,31 @@ def test_one_alarming_window_is_not_an_alarm() -> None:
     assert second.verdict == "likely_synthetic"
 
 
+def test_what_was_not_judged_is_no_second_alarm() -> None:
+    collected = evidence()
+    for score in (-9.0, -9.0):
+        alarmed = collected.add(score, 5_000)
+    assert alarmed.verdict == "inconclusive"
+    assert collected.refuse("noisy").verdict == "inconclusive"
+    assert collected.add(-9, 5_000).verdict == "likely_synthetic"
+
+
+def test_windows_that_are_no_longer_kept_do_not_count() -> None:
+    collected = evidence()
+    for _ in range(2):
+        collected.add(-9, 5_000)
+    for _ in range(2):
+        collected.refuse("noisy")
+    for _ in range(2):
+        last = collected.add(9, 5_000)
+    assert (last.score, last.windows) == (9, 2)
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        evidence().add(float("nan"), 5_000)
+
+
 def test_a_genuine_voice_is_called_so() -> None:
     assert feed(5, 5, 5)[-1].verdict == "likely_genuine"
 

@@ -56,18 +56,26 @@ def test_any_landmarks_give_a_pose_or_none(landmarks: list[tuple[float, float]])
 
 def test_faces_keep_their_names_as_they_move_and_cross_pictures() -> None:
     tracker = FaceTracker()
-    first = [face.face_id for face in tracker.update((box(0, 0), box(300, 0)), 0)]
+    first = [face.face_id for face in tracker.update((box(0, 0), box(300, 0)), WIDTH, HEIGHT, 0)]
     assert len(set(first)) == 2
-    assert [face.face_id for face in tracker.update((box(320, 10), box(15, 5)), 500)] == first[::-1]
-    assert [face.face_id for face in tracker.update((box(330, 10),), 1_000)] == first[1:]
-    assert [face.face_id for face in tracker.update((box(20, 5), box(340, 0)), 1_500)] == first
+    assert [face.face_id for face in tracker.update((box(320, 10), box(15, 5)), WIDTH, HEIGHT, 500)] == first[::-1]
+    assert [face.face_id for face in tracker.update((box(330, 10),), WIDTH, HEIGHT, 1_000)] == first[1:]
+    assert [face.face_id for face in tracker.update((box(20, 5), box(340, 0)), WIDTH, HEIGHT, 1_500)] == first
+
+
+def test_a_face_keeps_its_name_when_the_layer_changes() -> None:
+    tracker = FaceTracker()
+    [before] = [face.face_id for face in tracker.update((box(100, 50),), WIDTH, HEIGHT, 0)]
+    [after] = tracker.update((box(200, 100, 200),), 2 * WIDTH, 2 * HEIGHT, 500)
+    assert after.face_id == before
+    assert after.box.width == 200
 
 
 def test_a_face_that_left_is_another_one_when_it_comes_back() -> None:
     tracker = FaceTracker()
-    [before] = [face.face_id for face in tracker.update((box(0, 0),), 0)]
-    assert tracker.update((), 500) == []
-    [after] = [face.face_id for face in tracker.update((box(0, 0),), FORGET_MS + 501)]
+    [before] = [face.face_id for face in tracker.update((box(0, 0),), WIDTH, HEIGHT, 0)]
+    assert tracker.update((), WIDTH, HEIGHT, 500) == []
+    [after] = [face.face_id for face in tracker.update((box(0, 0),), WIDTH, HEIGHT, FORGET_MS + 501)]
     assert after != before
 
 
@@ -79,7 +87,7 @@ def test_a_face_that_left_is_another_one_when_it_comes_back() -> None:
 def test_names_are_unique_in_every_picture(pictures: list[list[tuple[float, float, float]]]) -> None:
     tracker = FaceTracker()
     for index, places in enumerate(pictures):
-        faces = tracker.update(tuple(box(*place) for place in places), index * 500)
+        faces = tracker.update(tuple(box(*place) for place in places), WIDTH, HEIGHT, index * 500)
         assert len(faces) == min(len(places), MAX_FACES)
         assert len({face.face_id for face in faces}) == len(faces)
 
@@ -95,8 +103,9 @@ def test_a_cut_stays_in_the_picture() -> None:
     image = np.arange(WIDTH * HEIGHT * 3, dtype=np.uint8).reshape(HEIGHT, WIDTH, 3)
     assert cut_out(image, box(10, 20)).shape == (100, 100, 3)
     assert cut_out(image, FaceBox(10, 20, 80, 100, 1, ()), margin=0.5, square=True).shape[:2] == (145, 125)
-    with pytest.raises(ValueError, match="outside"):
-        cut_out(image, box(900, 20))
+    for x, y in ((900, 20), (-500, 20), (10, -500)):
+        with pytest.raises(ValueError, match="outside"):
+            cut_out(image, box(x, y))
 
 
 def noise() -> np.ndarray:

@@ -76,7 +76,7 @@ export interface WireError {
 /** Why a request was refused. `RETRYABLE` says for which of them the same request may succeed later. */
 export type ErrorCode = "bad_message" | "bad_token" | "token_expired" | "forbidden" | "not_joined" | "already_joined" | "room_full" | "room_locked" | "room_ended" | "no_such_track" | "no_such_participant" | "no_such_processor" | "processor_unavailable" | "bad_sdp" | "resume_refused" | "rate_limited" | "too_large" | "media_unavailable" | "timeout" | "internal";
 
-/** What a face shows, not what somebody feels: a model's guess among seven words, averaged over two seconds. */
+/** What the largest face shows, not what somebody feels: a model's guess among seven words, averaged over two seconds. */
 export interface Expression {
   room_id: string;
   participant_id: string;
@@ -96,7 +96,7 @@ export interface Expression {
   known_errors: string;
 }
 
-/** Whether a face is synthetic. Reasons beyond `duration`: `small`, `blurred`, `turned`. */
+/** Whether a face is synthetic. Reasons beyond `duration`: `small`, `blurred`, `turned`; `gone` when it has left the picture. */
 export interface FaceAuthenticity {
   room_id: string;
   participant_id: string;

@@ -82,7 +82,8 @@ export class Publisher {
         return;
       }
       await sending.transceiver.sender.replaceTrack(track);
-      if (source === 'camera' && track !== null) await setEncodings(sending.transceiver.sender, track);
+      // A browser that refuses keeps the layers that it has: no reason to do without the camera.
+      if (source === 'camera' && track !== null) await setEncodings(sending.transceiver.sender, track).catch(() => undefined);
       const isScreen = source === 'screen' || source === 'screen_audio';
       const direction = isScreen && track === null ? 'inactive' : 'sendonly';
       if (sending.transceiver.direction !== direction) {

@@ -57,12 +57,12 @@ export interface MeetingState {
   prosody: Record<string, Prosody>;
   /** The newest evidence about voices by participant id: one's own, and for hosts everybody's who allowed it. */
   voices: Record<string, VoiceAuthenticity>;
-  /** The newest evidence about faces, likewise; of several people before one camera the one judged last. */
-  faces: Record<string, FaceAuthenticity>;
+  /** The newest evidence about faces, likewise, by participant id and face id. */
+  faces: Record<string, Record<string, FaceAuthenticity>>;
   /** Who was in one's own picture last. */
   seen: Faces | null;
-  /** What one's own face showed last. */
-  expression: Expression | null;
+  /** What one's own face showed last, and when that came. */
+  expression: { found: Expression; atMs: number } | null;
   chat: ChatLine[];
   processors: ProcessorInfo[];
   processorStatus: ProcessorStatus[];
@@ -155,7 +155,7 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
     case 'chat':
       return { ...state, chat: [...state.chat, action.line].slice(-MAX_CHAT_LINES) };
     case 'processors':
-      return { ...state, processors: action.processors, processorStatus: action.status };
+      return forgetOff({ ...state, processors: action.processors, processorStatus: action.status });
     case 'chose':
       return { ...state, choices: { ...state.choices, [action.processor]: action.on } };
     case 'room_changed':
@@ -238,14 +238,38 @@ function applyFinding(state: MeetingState, finding: Finding, nowMs: number): Mee
     case 'faces':
       return { ...state, seen: finding };
     case 'expression':
-      return { ...state, expression: finding };
+      return { ...state, expression: { found: finding, atMs: nowMs } };
     case 'face_authenticity':
-      return { ...state, faces: { ...state.faces, [finding.participant_id]: finding } };
+      return { ...state, faces: { ...state.faces, [finding.participant_id]: applyFace(state.faces[finding.participant_id] ?? {}, finding) } };
     case 'voice_authenticity':
       return { ...state, voices: { ...state.voices, [finding.participant_id]: finding } };
     default:
       return state;
   }
+}
+
+/** A face that has left the picture takes what was said of it along. */
+function applyFace(faces: Record<string, FaceAuthenticity>, finding: FaceAuthenticity): Record<string, FaceAuthenticity> {
+  const { [finding.face_id]: _, ...others } = faces;
+  return finding.reason === 'gone' ? others : { ...others, [finding.face_id]: finding };
+}
+
+/** What a processor found goes as soon as it is no longer on: it would come back with the next consent. */
+function forgetOff(state: MeetingState): MeetingState {
+  const on = new Set(
+    state.processorStatus.filter((one) => one.state === 'on').map((one) => `${one.processor}/${one.track_id}`),
+  );
+  const kept = <F extends { kind: string; track_id: string }>(all: Record<string, F>) =>
+    Object.fromEntries(Object.entries(all).filter(([, found]) => on.has(`${found.kind}/${found.track_id}`)));
+  const { seen, expression } = state;
+  return {
+    ...state,
+    prosody: kept(state.prosody),
+    voices: kept(state.voices),
+    faces: Object.fromEntries(Object.entries(state.faces).map(([id, faces]) => [id, kept(faces)])),
+    seen: seen !== null && on.has(`faces/${seen.track_id}`) ? seen : null,
+    expression: expression !== null && on.has(`expression/${expression.found.track_id}`) ? expression : null,
+  };
 }
 
 function applyQuality(state: MeetingState, participantId: string, score: number, layers: Layer[]): MeetingState {

@@ -43,7 +43,8 @@ export type Evidence = VoiceAuthenticity | FaceAuthenticity;
 
 /** What is known of the voices, or faces, of those who still have the observer on, oneself first. */
 export function evidenceOf(meeting: MeetingState, processor: Evidence['kind']): { name: string; found: Evidence }[] {
-  const newest: Record<string, Evidence> = processor === 'voice_authenticity' ? meeting.voices : meeting.faces;
+  const newest = (participantId: string): Evidence | undefined =>
+    processor === 'voice_authenticity' ? meeting.voices[participantId] : mostDoubtful(meeting.faces[participantId] ?? {});
   const on = new Set(
     meeting.processorStatus
       .filter((status) => status.processor === processor && status.state === 'on')
@@ -52,10 +53,22 @@ export function evidenceOf(meeting: MeetingState, processor: Evidence['kind']): 
   const isMine = ({ found }: { found: Evidence }) => Number(found.participant_id === meeting.selfId);
   return meeting.participants
     .flatMap((participant) => {
-      const found = newest[participant.participant_id];
+      const found = newest(participant.participant_id);
       return found !== undefined && on.has(found.track_id) ? [{ name: participant.name, found }] : [];
     })
     .sort((one, other) => isMine(other) - isMine(one));
+}
+
+const DOUBT: Record<Evidence['verdict'], number> = {
+  likely_synthetic: 3,
+  inconclusive: 2,
+  likely_genuine: 1,
+  insufficient_evidence: 0,
+};
+
+/** Of several faces before one camera: a picture on the wall must not hide what was found of the person. */
+function mostDoubtful(faces: Record<string, FaceAuthenticity>): FaceAuthenticity | undefined {
+  return Object.values(faces).sort((one, other) => DOUBT[other.verdict] - DOUBT[one.verdict])[0];
 }
 
 /** Whether a standing finding says that somebody's voice or face may be synthetic. */

@@ -1,6 +1,6 @@
 import type { ProcessorInfo, ProcessorStatus } from '../../client';
 import { CopyButton, Switch } from '../controls';
-import { useApp, useController, useStrings } from '../hooks';
+import { useApp, useController, useStrings, useUntil } from '../hooks';
 import { isOn, isWanted, myStatus, othersStatus } from '../processing';
 import { EvidenceList } from './evidence';
 import { PanelFrame } from './panel';
@@ -109,12 +109,16 @@ function Seen() {
   return <p class="processor-why">{parts.join(' · ')}</p>;
 }
 
+/** A face that has turned away or left shows nothing any more. */
+const EXPRESSION_STAYS_MS = 4000;
+
 /** What one's own face showed last. */
 function Shown() {
   const strings = useStrings();
   const meeting = useApp((state) => state.meeting);
-  const shown = meeting.expression;
-  if (shown === null || !isOn(meeting, 'expression', shown.track_id)) return null;
+  const fresh = useUntil(meeting.expression === null ? 0 : meeting.expression.atMs + EXPRESSION_STAYS_MS);
+  if (meeting.expression === null || !fresh || !isOn(meeting, 'expression', meeting.expression.found.track_id)) return null;
+  const shown = meeting.expression.found;
   return (
     <>
       <p class="processor-why">{strings.expressionShown(strings.expressions[shown.label] ?? shown.label, shown.probability)}</p>
