@@ -47,7 +47,8 @@ async def test_an_observer_begins_low_and_gets_the_layer_that_it_asks_for(tmp_pa
     texts = _texts(seen)
     assert texts[0] in LOWER
     assert set(texts) <= {*LOWER, FULL}
-    assert all(before.start_ms + 500 <= after.start_ms for before, after in pairwise(seen))
+    # Two a second by our clock; by the camera's the network shows.
+    assert all(before.start_ms + 250 <= after.start_ms for before, after in pairwise(seen))
     assert "tap_video_full" not in stats[0]["drops"]
     assert seeing["pictures"] >= len(seen)
     assert {name: seeing[name] for name in ("lost", "malformed", "undecodable", "keyframes_asked")} == {

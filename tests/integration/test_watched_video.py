@@ -68,7 +68,8 @@ async def test_a_vp8_camera_is_seen_twice_a_second(running: Node) -> None:
         assert {picture.text for picture in pictures} == {"640x360"}
         assert {picture.track_id for picture in pictures} == {camera.track_id}
         steps_ms = [after.start_ms - before.start_ms for before, after in itertools.pairwise(pictures)]
-        assert min(steps_ms) >= 500
+        assert min(steps_ms) >= 250  # two a second by the server's clock; by the camera's the network shows
+        assert sum(steps_ms) >= 2_000
         assert filmed.state(camera.track_id) == "on"
 
 
