@@ -1,5 +1,7 @@
 """What observers that ask a model have in common: which model, whether it is here, and what the engine said of it last."""
 
+from typing import TypeVar
+
 import structlog
 
 from media_processors.errors import UnavailableError
@@ -7,7 +9,10 @@ from models import catalog
 from models.catalog import ModelEntry, Task
 from models.client import InferenceClient
 from models.errors import UnavailableError as ModelUnavailableError
+from models.questions import Answer, Question
 from models.store import Located, Missing, Store
+
+A = TypeVar("A", bound=Answer)
 
 log = structlog.get_logger()
 
@@ -43,14 +48,21 @@ class Choice:
         """Whether there is one."""
         return self.entry is not None
 
-    def required(self) -> tuple[InferenceClient, ModelEntry]:
-        """Engine and model. Raises UnavailableError if there are none."""
-        if self._engine is None or self.entry is None:
+    def required(self) -> ModelEntry:
+        """The model. Raises UnavailableError if there is none."""
+        if self.entry is None:
             raise UnavailableError(self.missing.reason, self.missing.command)
-        return self._engine, self.entry
+        return self.entry
 
-    def refused(self, error: ModelUnavailableError) -> None:
-        """The engine cannot run the model, whatever the store looked like from here."""
-        log.error("model_unavailable", task=self._task, reason=error.message)
-        self.missing = Missing(error.message, error.command)
-        self.entry = None
+    async def ask(self, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float) -> A:
+        """What the model answers. Raises InferenceError, UnavailableError; a model that the engine refuses is here no longer."""
+        engine, entry = self._engine, self.required()
+        if engine is None:
+            raise UnavailableError(self.missing.reason, self.missing.command)
+        try:
+            return await engine.ask(entry.name, question, wanted, room_id=room_id, deadline_ms=deadline_ms)
+        except ModelUnavailableError as error:
+            log.error("model_unavailable", task=self._task, reason=error.message)
+            self.missing = Missing(error.message, error.command)
+            self.entry = None
+            raise

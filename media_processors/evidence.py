@@ -7,7 +7,7 @@ much media they cover, and hysteresis, so that a verdict does not flicker.
 import math
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 Verdict = Literal["insufficient_evidence", "likely_genuine", "inconclusive", "likely_synthetic"]
 ALERT = 0.9
@@ -36,6 +36,17 @@ class Calibration:
         return self.doubt + (1 - 2 * self.doubt) * sure
 
 
+class Told(TypedDict):
+    """The part of a finding about authenticity that is the same for voices and faces."""
+
+    verdict: Verdict
+    reason: str
+    likelihood: float | None
+    score: float | None
+    evidence_ms: int
+    windows: int
+
+
 @dataclass(frozen=True, slots=True)
 class Assessment:
     """What may be said now."""
@@ -49,6 +60,17 @@ class Assessment:
     """The mean of the model's raw scores; None if there are none."""
     evidence_ms: int
     windows: int
+
+    def told(self) -> Told:
+        """As findings carry it: no more digits than mean something."""
+        return Told(
+            verdict=self.verdict,
+            reason=self.reason,
+            likelihood=None if self.likelihood is None else round(self.likelihood, 3),
+            score=None if self.score is None else round(self.score, 2),
+            evidence_ms=self.evidence_ms,
+            windows=self.windows,
+        )
 
 
 class Evidence:

@@ -122,7 +122,7 @@ class Batcher(Generic[P, R]):
         item = busiest[0]
         self._remove(item)
         self.stats.shed += 1
-        self._fail(item, OverloadedError("too much speech for this machine"), counted=True)
+        self._fail(item, OverloadedError("more is asked of this model than it can answer"), counted=True)
 
     def _expire(self, item: _Item[P, R]) -> None:
         self._remove(item)

@@ -16,10 +16,11 @@ from media_processors.asking import Choice
 from media_processors.audio.vad import SpeechGate
 from media_processors.audio.validity import QualityMeter
 from media_processors.base import Emit, HostServices
+from media_processors.errors import ProcessorError
 from media_processors.evidence import Assessment, Calibration, Evidence
 from media_processors.findings import Finding, ProcessorInfo, VoiceAuthenticity
 from media_processors.frames import AudioFrame, TrackRef, VideoFrame
-from models.errors import InferenceError, UnavailableError
+from models.errors import InferenceError
 from models.questions import Scores, Sound
 
 NAME = "voice_authenticity"
@@ -113,7 +114,7 @@ class VoiceAuthenticityStream:
     """Evidence about one track."""
 
     def __init__(self, choice: Choice, track: TrackRef, emit: Emit) -> None:
-        self._engine, self._entry = choice.required()
+        self._entry = choice.required()
         self._choice = choice
         self._model = choice.version
         self._track = track
@@ -168,14 +169,9 @@ class VoiceAuthenticityStream:
 
     async def _judge(self, pcm: Pcm, speech_ms: int) -> None:
         try:
-            scores = await self._engine.ask(
-                self._entry.name, Sound(pcm), Scores, room_id=self._track.room_id, deadline_ms=DEADLINE_MS
-            )
+            scores = await self._choice.ask(Sound(pcm), Scores, room_id=self._track.room_id, deadline_ms=DEADLINE_MS)
             found = self._evidence.add(scores["bonafide"] - scores["spoof"], speech_ms)
-        except UnavailableError as error:
-            self._choice.refused(error)
-            return
-        except (InferenceError, ValueError) as error:
+        except (InferenceError, ProcessorError, ValueError) as error:
             log.debug("voice_window_lost", track=self._track.track_id, error=type(error).__name__)
             return
         self._emit(self._finding(found))
@@ -189,11 +185,6 @@ class VoiceAuthenticityStream:
             start_ms=self._start_ms or 0,
             end_ms=self._end_ms,
             model=self._model,
-            verdict=found.verdict,
-            reason=found.reason,
-            likelihood=None if found.likelihood is None else round(found.likelihood, 3),
-            score=None if found.score is None else round(found.score, 2),
-            evidence_ms=found.evidence_ms,
-            windows=found.windows,
+            **found.told(),
             known_errors=self._entry.known,
         )

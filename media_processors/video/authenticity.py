@@ -15,7 +15,6 @@ from media_processors.video.observer import FaceObserver
 from media_processors.video.tracker import FORGET_MS, TrackedFace
 from media_processors.video.validity import refusal
 from models.catalog import Task
-from models.errors import UnavailableError
 from models.questions import Picture, Scores
 
 ENOUGH_MS = 5_000
@@ -49,9 +48,7 @@ class FaceAuthenticityObserver(FaceObserver):
 
     def stream(self, finder: FaceFinder, track: TrackRef, emit: Emit) -> "FaceAuthenticityStream":
         """Evidence about the faces of one track."""
-        if self.choice is None:
-            raise UnavailableError("it has no model")
-        return FaceAuthenticityStream(self.choice, finder, track, emit)
+        return FaceAuthenticityStream(self.judge(), finder, track, emit)
 
 
 @dataclass(slots=True)
@@ -77,7 +74,7 @@ class FaceAuthenticityStream(FaceStream):
     def __init__(self, choice: Choice, finder: FaceFinder, track: TrackRef, emit: Emit) -> None:
         super().__init__(finder, track, emit)
         self._choice = choice
-        self._engine, self._entry = choice.required()
+        self._entry = choice.required()
         self._model = choice.version
         self._faces: dict[str, _Face] = {}
 
@@ -110,13 +107,7 @@ class FaceAuthenticityStream(FaceStream):
                     self.emit(self._finding(face_id, known, GONE))
 
     async def _judge(self, known: _Face, picture: Picture, media_ms: int) -> Assessment:
-        try:
-            scores = await self._engine.ask(
-                self._entry.name, picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS
-            )
-        except UnavailableError as error:
-            self._choice.refused(error)
-            raise
+        scores = await self._choice.ask(picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
         real = min(1 - SUREST, max(SUREST, scores["real"]))
         return known.evidence.add(math.log(real / (1 - real)), media_ms)
 
@@ -130,11 +121,6 @@ class FaceAuthenticityStream(FaceStream):
             end_ms=max(known.start_ms, known.end_ms),
             model=self._model,
             face_id=face_id,
-            verdict=found.verdict,
-            reason=found.reason,
-            likelihood=None if found.likelihood is None else round(found.likelihood, 3),
-            score=None if found.score is None else round(found.score, 2),
-            evidence_ms=found.evidence_ms,
-            windows=found.windows,
+            **found.told(),
             known_errors=self._entry.known,
         )

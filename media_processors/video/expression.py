@@ -16,7 +16,6 @@ from media_processors.video.looking import FaceStream, cut_out
 from media_processors.video.observer import FaceObserver
 from media_processors.video.tracker import TrackedFace
 from models.catalog import Task
-from models.errors import UnavailableError
 from models.questions import Picture, Scores
 
 SPAN_MS = 2_000
@@ -34,9 +33,7 @@ class ExpressionObserver(FaceObserver):
 
     def stream(self, finder: FaceFinder, track: TrackRef, emit: Emit) -> "ExpressionStream":
         """Expressions of one track."""
-        if self.choice is None:
-            raise UnavailableError("it has no model")
-        return ExpressionStream(self.choice, finder, track, emit)
+        return ExpressionStream(self.judge(), finder, track, emit)
 
 
 @dataclass(slots=True)
@@ -54,7 +51,7 @@ class ExpressionStream(FaceStream):
     def __init__(self, choice: Choice, finder: FaceFinder, track: TrackRef, emit: Emit) -> None:
         super().__init__(finder, track, emit)
         self._choice = choice
-        self._engine, self._entry = choice.required()
+        self._entry = choice.required()
         self._model = choice.version
         self._shown = _Shown("")
 
@@ -63,13 +60,7 @@ class ExpressionStream(FaceStream):
         if not faces or faces[0].box.width < SMALLEST_PX:
             return
         picture = Picture(cut_out(frame.image, faces[0].box))
-        try:
-            scores = await self._engine.ask(
-                self._entry.name, picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS
-            )
-        except UnavailableError as error:
-            self._choice.refused(error)
-            raise
+        scores = await self._choice.ask(picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
         self._heard(frame, faces[0].face_id, scores)
 
     def _heard(self, frame: VideoFrame, face_id: str, scores: Scores) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from media_processors.asking import Choice
 from media_processors.frames import VideoFrame
 from models.client import InferenceClient
-from models.errors import UnavailableError
 from models.questions import MAX_PIXELS, FaceBox, Faces, Picture
 from models.store import Store
 
@@ -57,18 +56,13 @@ class FaceFinder:
                 question.task.cancel()
 
     async def _ask(self, room_id: str, frame: VideoFrame) -> tuple[FaceBox, ...]:
-        engine, entry = self.choice.required()
         height, width = frame.image.shape[:2]
         scale = max(1.0, float(np.sqrt(width * height / MAX_PIXELS)))
         image = frame.image
         if scale > 1:
             size = (int(width / scale), int(height / scale))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        try:
-            faces = await engine.ask(entry.name, Picture(image), Faces, room_id=room_id, deadline_ms=DEADLINE_MS)
-        except UnavailableError as error:
-            self.choice.refused(error)
-            raise
+        faces = await self.choice.ask(Picture(image), Faces, room_id=room_id, deadline_ms=DEADLINE_MS)
         boxes = [_scaled(box, scale) for box in faces.boxes]
         return tuple(sorted(boxes, key=lambda box: box.width * box.height, reverse=True))
 

@@ -61,6 +61,12 @@ class FaceObserver(ABC):
     def stream(self, finder: FaceFinder, track: TrackRef, emit: Emit) -> FaceStream:
         """State for one track."""
 
+    def judge(self) -> Choice:
+        """The model that it asks about a face. Raises UnavailableError if it asks none."""
+        if self.choice is None:
+            raise UnavailableError("it has no model")
+        return self.choice
+
     def _choices(self) -> list[Choice]:
         found = [] if self.finder is None else [self.finder.choice]
         return found if self.choice is None else [*found, self.choice]
