@@ -2,7 +2,7 @@
 
 Measured (AASIST, bona fide minus spoof logit): real wideband speech +4.6 to +6.1, synthetic voices -7 to -17; but real noisy speech
 -2.8 to -4.0 and real speech from 1961 without anything above 4 kHz -3.9 to -7.8. Outside its domain a model is not wrong now
-and then, it is wrong; so it is not asked. Figures per clip: README.md.
+and then, it is wrong; so it is not asked. Figures per clip: models/README.md.
 """
 
 from collections import deque
