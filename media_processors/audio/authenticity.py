@@ -38,8 +38,8 @@ DEADLINE_MS = 20_000
 MAX_WAITING = 2
 """Windows that wait for the engine. One more, and the oldest is not judged."""
 CALIBRATION = Calibration(slope=0.7, centre=-1.5, doubt=0.05)
-"""By hand, between the windows of real (+4.6 and up) and synthetic (-7.0 and down) voices that models/README.md lists: six clips. It
-says where those lie and no more. The doubt is the error rate of the best open detectors outside their own test set (1 to 5 %, on
+"""By hand, between the windows of real (+4.6 and up) and synthetic (-7.0 and down) voices that models/README.md lists: six clips.
+It says where those lie and no more. The doubt is the error rate of the best open detectors outside their own test set (1 to 5 %, on
 In-the-Wild; on the fakes of 2024 it is 27 to 34 %): nothing is ever called certain, and `known_errors` goes with every finding."""
 
 log = structlog.get_logger()

@@ -32,10 +32,8 @@ SUREST = 1e-4
 """Probabilities nearer to 0 or 1 than this say no more than this."""
 DEADLINE_MS = 2_000
 CALIBRATION = Calibration(slope=1.0, centre=1.5, doubt=0.08)
-"""By hand, between the three faces that models/README.md lists (real +7.6 and up, swapped -4.2 and down). The doubt is the share of errors
-that the model's authors report on their own videos; it errs far more on others."""
-
-
+"""By hand, between the three faces that models/README.md lists (real +7.6 and up, swapped -4.2 and down). The doubt is the share
+of errors that the model's authors report on their own videos; it errs far more on others."""
 GONE = Assessment("insufficient_evidence", "gone", None, None, 0, 0)
 """Of a face that is not there any more."""
 
