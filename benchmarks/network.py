@@ -1,4 +1,4 @@
-"""What bad networks do to pictures and sound: random losses, and a link that becomes narrow for a while.
+"""What bad networks do to pictures and sound: random losses, a link that becomes narrow for a while; and a change of layer.
 
     python -m benchmarks.network [--seconds 15]
 
@@ -25,6 +25,7 @@ from tests.e2e.meeting_kit import (
     CAMERA_SIZE,
     COUNT_CONNECTIONS,
     Ear,
+    Gaps,
     enter,
     logged_node,
     plays,
@@ -38,7 +39,34 @@ LOSSES = (0.0, 0.01, 0.05, 0.10)
 WIDE_BPS, NARROW_BPS = 3_000_000, 400_000
 SETTLE_S = 60.0
 LARGE = (2560, 1200)
+SMALL = (900, 640)
 NOISE = 8.0
+SWITCHES = 10
+SHOWN = """
+(highest) => {
+  window.shown = new Promise((resolve) => {
+    const video = [...document.querySelectorAll('video')].find((one) => one.videoWidth > 0);
+    const began = performance.now();
+    let last = began;
+    let longest = 0;
+    const note = (now, frame) => {
+      longest = Math.max(longest, frame.presentationTime - last);
+      last = frame.presentationTime;
+      if (frame.width < highest) {
+        video.requestVideoFrameCallback(note);
+        return;
+      }
+      resolve({
+        asked_to_shown_ms: frame.presentationTime - began,
+        key_frame_to_shown_ms: frame.presentationTime - frame.receiveTime,
+        longest_pause_ms: longest,
+      });
+    };
+    video.requestVideoFrameCallback(note);
+  });
+}
+"""
+"""The first picture of the highest layer is a key frame: `receiveTime` is when its last packet came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +144,46 @@ async def losses(stage: Scene, seconds: float) -> list[dict[str, float]]:
     return rows
 
 
+async def switches(stage: Scene) -> list[dict[str, float]]:
+    """A viewer's tile becomes large, again and again: from the key frame of the highest layer to its picture on the screen."""
+    rows = []
+    for _ in range(SWITCHES):
+        await stage.viewer.set_viewport_size({"width": SMALL[0], "height": SMALL[1]})
+        if await reaches(stage.viewer, lambda width: width < CAMERA_SIZE[0]) is None:
+            print("the small tile did not get a lower layer", flush=True)
+            continue
+        before = await received(stage.viewer, "video")
+        await stage.viewer.evaluate(SHOWN, CAMERA_SIZE[0])
+        await stage.viewer.set_viewport_size({"width": LARGE[0], "height": LARGE[1]})
+        shown = {name: round(value) for name, value in (await stage.viewer.evaluate("window.shown")).items()}
+        after = await received(stage.viewer, "video")
+        rows.append({**shown, **{name: after[name] - before[name] for name in ("pliCount", "freezeCount")}})
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def other_viewer(stage: Scene, since_ns: int) -> dict[str, float]:
+    """Packets that came to the other one since then, those that are missing, and how many of these were sent again."""
+    tracks = [stage.other.gaps(track, since_ns) for track in stage.other.packets]
+    return {name: sum(getattr(track, name) for track in tracks) for name in Gaps._fields}
+
+
 async def narrow(stage: Scene, seconds: float) -> dict[str, Any]:
     """3 Mb/s, 400 kb/s, 3 Mb/s: how long until the layer follows, and what it costs the viewer and the other one."""
     highest = CAMERA_SIZE[0]
+    began_ns = time.monotonic_ns()
+    await asyncio.sleep(seconds)
+    others = {"wide": other_viewer(stage, began_ns)}
+    began_ns = time.monotonic_ns()
     stage.link.rate_down_bps = NARROW_BPS
     down_s = await reaches(stage.viewer, lambda width: 0 < width < highest)
     at_400k = await observe(stage, seconds)
+    others["narrow"] = other_viewer(stage, began_ns)
+    began_ns = time.monotonic_ns()
     stage.link.rate_down_bps = WIDE_BPS
     up_s = await reaches(stage.viewer, lambda width: width == highest)
-    missing = {track: sum(stage.other.missing(track)) for track in stage.other.packets}
-    row = {"down_s": down_s, "up_s": up_s, "at_400_kbps": at_400k, "missing_at_other": sum(missing.values())}
+    others["wide again"] = other_viewer(stage, began_ns)
+    row = {"down_s": down_s, "up_s": up_s, "at_400_kbps": at_400k, "other_viewer": others}
     print(json.dumps(row), flush=True)
     return row
 
@@ -140,10 +198,13 @@ async def measure(seconds: float) -> dict[str, Any]:
         write_camera(camera, NOISE)
         try:
             async with logged_node(Path(folder) / "log", sfu=sfu) as node, chromium(camera) as browser:
+                async with scene(node, relay, browser, "layers") as stage:
+                    by_switch = await switches(stage)
                 async with scene(node, relay, browser, "loss") as stage:
                     by_loss = await losses(stage, seconds)
                 async with scene(node, relay, browser, "narrow") as stage:
-                    return {"seconds": seconds, "losses": by_loss, "narrow": await narrow(stage, seconds)}
+                    by_width = await narrow(stage, seconds)
+                return {"seconds": seconds, "switches": by_switch, "losses": by_loss, "narrow": by_width}
         finally:
             relay.close()
 

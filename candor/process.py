@@ -1,4 +1,7 @@
-"""The entry of every child process: `python -m candor.process ROLE INDEX RUN_DIR`, settings as JSON on standard input."""
+"""The entry of every child process: `python -m candor.process ROLE INDEX RUN_DIR`.
+
+On standard input comes a line of JSON, the settings; later another line, when it is this process's turn.
+"""
 
 import asyncio
 import os
@@ -21,11 +24,12 @@ def main() -> None:
     settings = restore(_first_line())
     candor.logs.configure(settings.log_level, role)
     os.nice(NICE.get(role, 0))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    turn = threading.Event()
+    threading.Thread(target=_end_with_parent, args=[turn], daemon=True).start()
     if role == "path":
         from media_processors import path_host
 
-        path_host.main(settings.processing, run_dir, worker_count(settings))
+        path_host.main(settings.processing, run_dir, worker_count(settings), turn.wait)
     else:
         asyncio.run(_until_told(role, index, run_dir, settings))
 
@@ -37,12 +41,10 @@ def _first_line() -> bytes:
     return bytes(line)
 
 
-def _end_with_parent() -> None:
-    """Our standard input is a pipe from the supervisor that nobody writes to: it ends when the supervisor does."""
-    while os.read(
-        sys.stdin.fileno(), 1
-    ):  # unbuffered: a thread inside a buffered read would hold up the interpreter's exit
-        pass
+def _end_with_parent(turn: threading.Event) -> None:
+    """Our standard input is a pipe from the supervisor. It writes when it is our turn; the pipe ends when the supervisor does."""
+    while os.read(sys.stdin.fileno(), 1):  # unbuffered: a thread inside a buffered read would hold up our exit
+        turn.set()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -3,6 +3,9 @@
 A child that dies is started again: at once as long as it has quick restarts left, else as soon as it has earned one. Settings
 go to a child through its standard input, never through its arguments or environment, and secrets only to signaling; when that
 pipe closes, because the supervisor is gone, the child ends itself.
+
+The path host, by which people are heard, has a spare: a second process with everything loaded, which waits for its turn. What
+takes seconds on a busy machine, a new interpreter and its libraries, is then done before it is needed.
 """
 
 import asyncio
@@ -24,6 +27,9 @@ STOP_ORDER = ("signaling", "worker", "path", "watch", "engine")
 """Clients are told first; then whoever asks before whoever answers, so that nobody misses anybody."""
 QUICK_RESTARTS = 20
 EARN_RESTART_S = 5.0
+WITH_SPARE = frozenset({"path"})
+SPARE_AFTER_S = 2.0
+"""After a child began: a node that starts, or comes back, has better things to do at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class Child:
 
     role: Role
     process: asyncio.subprocess.Process | None = None
+    spare: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
 
@@ -91,8 +98,11 @@ class Supervisor:
 
     def pid(self, label: str) -> int | None:
         """The process id of a child, e.g. `worker-0`; None while it is not running."""
-        process = self.children[label].process
-        return process.pid if process is not None and process.returncode is None else None
+        return _pid(self.children[label].process)
+
+    def spare_pid(self, label: str) -> int | None:
+        """The process that would take its place now; None if there is none, or none yet."""
+        return _pid(self.children[label].spare)
 
     async def stop(self) -> None:
         """End every child in `STOP_ORDER`. Idempotent."""
@@ -101,10 +111,10 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         for child in sorted(self.children.values(), key=lambda child: STOP_ORDER.index(child.role.name)):
-            await self._end(child)
+            for process in (child.spare, child.process):
+                await self._end(child.role, process)
 
-    async def _end(self, child: Child) -> None:
-        process = child.process
+    async def _end(self, role: Role, process: asyncio.subprocess.Process | None) -> None:
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -112,7 +122,7 @@ class Supervisor:
         try:
             await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
-            log.warning("child_killed", child=child.role.label)
+            log.warning("child_killed", child=role.label)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -131,20 +141,50 @@ class Supervisor:
             await asyncio.sleep(delay_s)
 
     async def _run(self, child: Child) -> int:
-        role = child.role
+        """One life of a child: the spare's, if there is one."""
+        spare, child.spare = child.spare, None
+        if spare is not None and spare.returncode is None:
+            process = child.process = spare
+        else:
+            process = child.process = await self._spawn(child.role)
+            await self._configure(child.role, process)
+        log.info("child_started", child=child.role.label, pid=process.pid)
+        await _write(process, b"\n")  # its turn
+        if child.role.name in WITH_SPARE:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(process.wait(), SPARE_AFTER_S)
+            await self._prepare_spare(child)
+        return await process.wait()
+
+    async def _prepare_spare(self, child: Child) -> None:
+        try:
+            child.spare = await self._spawn(child.role)
+        except OSError as error:  # no memory or no process left: then without
+            log.warning("no_spare", child=child.role.label, error=type(error).__name__)
+            return
+        await self._configure(child.role, child.spare)
+
+    async def _spawn(self, role: Role) -> asyncio.subprocess.Process:
         arguments = [sys.executable, "-m", "candor.process", role.name, str(role.index), str(self._run_dir)]
         # A process group of its own, so that Ctrl-C reaches only us; but our session: with the kernel's autogroups, nice values
         # count only within one.
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *arguments, stdin=asyncio.subprocess.PIPE, process_group=0, env=_environment()
         )
-        child.process = process
-        log.info("child_started", child=role.label, pid=process.pid)
-        if process.stdin is not None:
-            with contextlib.suppress(ConnectionError):
-                process.stdin.write(dump(self._settings, secrets=role.name == "signaling").encode() + b"\n")
-                await process.stdin.drain()
-        return await process.wait()
+
+    async def _configure(self, role: Role, process: asyncio.subprocess.Process) -> None:
+        await _write(process, dump(self._settings, secrets=role.name == "signaling").encode() + b"\n")
+
+
+def _pid(process: asyncio.subprocess.Process | None) -> int | None:
+    return process.pid if process is not None and process.returncode is None else None
+
+
+async def _write(process: asyncio.subprocess.Process, line: bytes) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(line)
+            await process.stdin.drain()
 
 
 def _environment() -> dict[str, str]:

@@ -361,11 +361,12 @@ def _unavailable(opened: OpenTrack, infos: list[ProcessorInfo]) -> list[Processo
     ]
 
 
-def main(settings: ProcessingSettings, run_dir: Path, workers: int) -> None:
-    """Run the path host until SIGTERM or SIGINT. Main thread only."""
+def main(settings: ProcessingSettings, run_dir: Path, workers: int, turn: Callable[[], object] = lambda: None) -> None:
+    """Run the path host until SIGTERM or SIGINT. Main thread only. Loads everything, then waits until `turn` returns."""
     host = PathHost(settings, run_dir, workers, registry.load_processors())
     control = Control(host, run_dir / SOCKET_NAME)
     host.start(flush_denormals=True)  # this thread is ours alone, see SileroVad
+    turn()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: host.stop())
     control.start()

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from playwright.async_api import Page, expect
 
 from bots import AudioSource, MeetingBot, PcmSource, RawRtp
@@ -96,11 +97,34 @@ class Ear:
 
     def missing(self, track_id: str) -> list[int]:
         """Lengths of the runs of packets that never came between the first and the last. Repairs (RTX) do not count as coming."""
-        packets = self.packets.get(track_id, [])
-        stream = Counter(packet.ssrc for packet in packets).most_common(1)
-        packets = [packet for packet in packets if packet.ssrc == stream[0][0]]
-        numbers = np.unique(unwrap([packet.sequence_number for packet in packets], 16))
+        numbers, _ = self._split(track_id)
         return [int(step) - 1 for step in np.diff(numbers) if step > 1]
+
+    def gaps(self, track_id: str, since_ns: int) -> "Gaps":
+        """What came since then (`time.monotonic_ns()`), what did not, and what of it was sent again (RFC 4588, section 4)."""
+        numbers, repairs = self._split(track_id, since_ns)
+        if not len(numbers):
+            return Gaps(0, 0, 0)
+        missing = {int(number) & 0xFFFF for number in np.setdiff1d(np.arange(numbers[0], numbers[-1]), numbers)}
+        again = {int.from_bytes(packet.payload[:2], "big") for packet in repairs}
+        return Gaps(len(numbers), len(missing), len(missing & again))
+
+    def _split(self, track_id: str, since_ns: int = 0) -> tuple[npt.NDArray[np.int64], list[RawRtp]]:
+        """The numbers of a track's own stream, sorted and once each; the packets of its other one, the repairs."""
+        packets = self.packets.get(track_id, [])
+        [(stream, _)] = Counter(packet.ssrc for packet in packets).most_common(1) or [(0, 0)]
+        packets = [packet for packet in packets if packet.arrival_ns >= since_ns]
+        own = [packet.sequence_number for packet in packets if packet.ssrc == stream]
+        return np.unique(unwrap(own, 16)), [packet for packet in packets if packet.ssrc != stream]
+
+
+class Gaps(NamedTuple):
+    """Of one track, in packets."""
+
+    came: int
+    missing: int
+    repaired: int
+    """Of the missing ones."""
 
 
 async def next_caption(bot: MeetingBot, participant_id: str, timeout_s: float = 90.0) -> str:

@@ -98,18 +98,22 @@ async def replaced(running: Node, label: str, pid: int) -> None:
     await until(lambda: "" if running.supervisor.pid(label) not in (None, pid) else f"another {label}", COMES_BACK_S)
 
 
-async def test_the_path_host_dies_in_mid_speech(running: Node, record_property: Record) -> None:
-    async with talking(running, "path") as talk:
-        took = []
-        for _ in range(2):
-            await processed(talk, "denoise")
-            await talk.goes_on()
-            pid = kill(running, "path")
-            await talk.goes_on()
-            await replaced(running, "path", pid)
-            took.append(round(await processed(talk, "denoise"), 1))
+@pytest.mark.parametrize("spare_dies", [False, True], ids=["with a spare", "its spare died as well"])
+async def test_the_path_host_dies_in_mid_speech(running: Node, record_property: Record, spare_dies: bool) -> None:
+    async with talking(running, f"path-{spare_dies}") as talk:
+        await processed(talk, "denoise")
         await talk.goes_on()
-        record_property("processing_back_s", took)
+        supervisor = running.supervisor
+        await until(lambda: "" if supervisor.spare_pid("path") else "a spare", COMES_BACK_S)
+        spare = supervisor.spare_pid("path")
+        if spare_dies and spare:
+            os.kill(spare, signal.SIGKILL)
+        pid = kill(running, "path")
+        await talk.goes_on()
+        await replaced(running, "path", pid)
+        assert (supervisor.pid("path") == spare) is not spare_dies
+        record_property("processing_back_s", round(await processed(talk, "denoise"), 1))
+        await talk.goes_on()
         talk.check()
 
 
