@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from bots import play_file, read_pcm
 from candor.speech import CLEAN, NOISY, load_script
-from media_processors.audio.denoise import Rnnoise
 from media_processors.audio.resample import Downsampler
+from media_processors.audio.rnnoise import Rnnoise
 from media_processors.audio.vad import SileroVad, SpeechGate
 from media_processors.codec import RATE_HZ, OpusDecoder, OpusEncoder, packet_has_fec
 from media_processors.streams import PathCounters, PathStream, level_of

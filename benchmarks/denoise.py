@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pystoi import stoi
 from scipy.signal import correlate, resample_poly
 
-from media_processors.audio.denoise import Rnnoise
+from media_processors.audio.rnnoise import Rnnoise
 from media_processors.audio.vad import RATE_HZ as VAD_RATE_HZ
 from media_processors.audio.vad import SileroVad
 from media_processors.codec import RATE_HZ, OpusDecoder, OpusEncoder

@@ -1,7 +1,8 @@
 """The demo: bots talk in a room, one listens, and what it hears is measured.
 
 Three bots speak: one clean, one with pink noise at 15 dB, one plays a passage with noise at 5 dB twice, with denoise off and
-on. They use the product as anybody does, through the protocol; the listener measures packets as they arrive.
+on. They use the product as anybody does, through the protocol; the listener measures packets as they arrive. Then, if models
+are here for it, a face and a voice are observed (`candor.demo_perception`).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import numpy as np
 
 from bots import AudioPublication, BotError, MeetingBot, RawRtp, SilenceSource
 from candor import demo_report as report
+from candor.demo_perception import perceive
 from candor.machine import CpuMeter
 from candor.measure import OpusPacket, assess, count_packets, decode
 from candor.speech import CLEAN, NOISY, PASSAGE, RATE_HZ, Line, Script, Sound, load_script
@@ -267,6 +269,8 @@ async def run_demo(
     except (BotError, TimeoutError) as error:
         tell(f"FAILED  the demo could not run: {error or 'it took too long'}")
         return 1
+    processors = {info.name: info for info in result.processors}
+    result = report.with_perception(result, await perceive(url, room, script, processors, tell))
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "report.json").write_text(result.model_dump_json(indent=2))
     tell(report.render(result))

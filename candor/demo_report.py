@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from candor.perception_report import PerceptionReport, failed_perception, render_perception
 from media_processors.findings import ProcessorInfo, ProcessorStatus
 
 MIN_NOISE_REDUCTION_DB = 10.0
@@ -163,6 +164,7 @@ class DemoReport(_Part):
     processors: list[ProcessorInfo]
     processor_status: list[ProcessorStatus]
     problems: list[str]
+    perception: PerceptionReport = PerceptionReport()
     machine: MachineLine | None = Field(default=None, description="None where the system does not tell")
     failed: list[str] = Field(default_factory=list)
 
@@ -257,6 +259,13 @@ def failed_conditions(report: DemoReport, clean_group: str) -> list[str]:
     ]
 
 
+def with_perception(report: DemoReport, perception: PerceptionReport) -> DemoReport:
+    """The report, and what observers found after it."""
+    return report.model_copy(
+        update={"perception": perception, "failed": [*report.failed, *failed_perception(perception)]}
+    )
+
+
 def _failed_media(packets: Sequence[PacketLine]) -> list[str]:
     failed = [f"media: nothing of {line.name} reached the listener" for line in packets if not line.received]
     for line in packets:
@@ -316,6 +325,7 @@ def render(report: DemoReport) -> str:
         f"Speakers: {found} of {len(report.turns)} turns found, {report.wrongly_named_speakers} wrongly named",
     ]
     lines += [f"  not found: {turn.name}: {turn.text}" for turn in report.turns if not turn.found]
+    lines += render_perception(report.perception)
     if report.machine is not None:
         lines.append(
             f"This computer: {report.machine.idle:.0%} idle, {report.machine.stolen:.0%} taken by other machines"

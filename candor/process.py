@@ -29,7 +29,7 @@ def main() -> None:
     if role == "path":
         from media_processors import path_host
 
-        path_host.main(settings.processing, run_dir, worker_count(settings), turn.wait)
+        path_host.main(settings.processing, settings.models.store_dir, run_dir, worker_count(settings), turn.wait)
     else:
         asyncio.run(_until_told(role, index, run_dir, settings))
 

@@ -51,6 +51,14 @@ class Transform(Protocol):
         """State for one track. Only called if `info().available`."""
 
 
+@runtime_checkable
+class ChoosesModel(Protocol):
+    """A transform whose model the settings choose, or that has weights in the store."""
+
+    def choose_model(self, settings: ProcessingSettings, store: Store) -> None:
+        """Called by the path host before `info` and `open`. May load; what fails is for `info` to say."""
+
+
 class ObserverStream(Protocol):
     """An observer on one track. Called in order, from one thread; a slow one loses frames (counted), never delays media."""
 

@@ -139,6 +139,14 @@ class ProcessorInfo(BaseModel):
     command: str = Field(default="", description="the command that makes it available, if there is one")
     model: str = Field(default="", description="name@version in use")
     default_on: bool = True
+    about: Literal["content", "biometric", "emotion"] = Field(
+        default="content",
+        description="what it finds out: something said or heard, something of a person's body, or what they may feel",
+    )
+    locked: Literal["on", "off"] | None = Field(
+        default=None, description="told to clients only: nobody in the room can switch it, so it is"
+    )
+    locked_by: str = Field(default="", description="`server`, `room`, or the rule, e.g. `eu_workplace`")
 
 
 class ProcessorStatus(BaseModel):

@@ -23,12 +23,13 @@ import structlog
 
 from media_processors import registry
 from media_processors.audio.vad import SileroVad
-from media_processors.base import Transform
+from media_processors.base import ChoosesModel, Transform
 from media_processors.codec import RATE_HZ, OpusEncoder, load_library
 from media_processors.errors import ProcessorError, UnavailableError, place_of
 from media_processors.findings import ProcessorInfo, ProcessorStatus
 from media_processors.settings import ProcessingSettings
 from media_processors.streams import PathCounters, PathStream, untouched
+from models.store import Store
 from sfu.channel import Channel, ChannelError, serve
 from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, TapSocket, connect
 
@@ -361,9 +362,20 @@ def _unavailable(opened: OpenTrack, infos: list[ProcessorInfo]) -> list[Processo
     ]
 
 
-def main(settings: ProcessingSettings, run_dir: Path, workers: int, turn: Callable[[], object] = lambda: None) -> None:
+def main(
+    settings: ProcessingSettings,
+    store_dir: Path,
+    run_dir: Path,
+    workers: int,
+    turn: Callable[[], object] = lambda: None,
+) -> None:
     """Run the path host until SIGTERM or SIGINT. Main thread only. Loads everything, then waits until `turn` returns."""
-    host = PathHost(settings, run_dir, workers, registry.load_processors())
+
+    def prepare(processor: object) -> None:
+        if isinstance(processor, ChoosesModel):
+            processor.choose_model(settings, Store(store_dir))
+
+    host = PathHost(settings, run_dir, workers, registry.load_processors(prepare))
     control = Control(host, run_dir / SOCKET_NAME)
     host.start(flush_denormals=True)  # this thread is ours alone, see SileroVad
     turn()

@@ -3,6 +3,7 @@
 One that does not import, construct or describe itself is reported as unavailable with its error; it never takes the host with it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
@@ -26,14 +27,17 @@ class Loaded:
     """None if it is broken."""
 
 
-def load_processors() -> dict[str, Loaded]:
-    """All processors by name, in the order of their names; of two with one name the first distribution's stays."""
+def load_processors(prepare: Callable[[object], None] = lambda processor: None) -> dict[str, Loaded]:
+    """All processors by name, in the order of their names; of two with one name the first distribution's stays.
+
+    `prepare` is called with each before it says what it is. One for which it raises is broken.
+    """
     found: dict[str, Loaded] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         if entry.name in found:
             log.warning("processor_name_taken", processor=entry.name, object=entry.value)
             continue
-        found[entry.name] = _load(entry)
+        found[entry.name] = _load(entry, prepare)
     return found
 
 
@@ -60,9 +64,10 @@ def infos(found: dict[str, Loaded], kind: Literal["transform", "observer"]) -> l
     return [loaded.info for loaded in found.values() if loaded.info.kind == kind]
 
 
-def _load(entry: EntryPoint) -> Loaded:
+def _load(entry: EntryPoint, prepare: Callable[[object], None]) -> Loaded:
     try:
         processor = entry.load()()
+        prepare(processor)
         info = processor.info()
         if info.name != entry.name:
             raise ValueError(f"calls itself {info.name!r}")

@@ -1,5 +1,7 @@
 """What can be configured about processors."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -9,6 +11,10 @@ class ProcessingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     late_ms: int = Field(default=60, ge=20, le=1000, description="a packet that waited longer is only decoded")
+    denoise_model: Literal["rnnoise", "gtcrn"] = Field(
+        default="rnnoise",
+        description="rnnoise: built in, full band; gtcrn: better in noise, up to 8 kHz, 14 ms more delay; `make models` pulls it",
+    )
     captions_model: str = Field(
         default="auto",
         description="a speech_to_text model of the catalog; auto: Whisper if it is here, else PocketSphinx",

@@ -18,7 +18,7 @@ from signaling.limits import Calm
 from signaling.links import REQUEST_TIMEOUT_S, Link
 from signaling.media import MediaPlane
 from signaling.participants import Participant, Track
-from signaling.policy import PROCESSED_SOURCES, audience, processing_of
+from signaling.policy import PROCESSED_SOURCES, Policy, PolicySettings, processing_of
 from signaling.protocol.codes import ErrorCode
 from signaling.protocol.messages import FindingEvent, ProcessorsChanged
 from signaling.rooms import Room, Rooms
@@ -36,8 +36,9 @@ log = structlog.get_logger()
 class Insights:
     """Links to the hosts of processors, and the merged picture of what they say."""
 
-    def __init__(self, hosts: list[Path], rooms: Rooms, media: MediaPlane) -> None:
-        self.dropped: dict[str, int] = {"malformed": 0, "unknown_track": 0, "old_epoch": 0}
+    def __init__(self, hosts: list[Path], rooms: Rooms, media: MediaPlane, policy: PolicySettings) -> None:
+        self.dropped: dict[str, int] = {"malformed": 0, "unknown_track": 0, "old_epoch": 0, "policy": 0}
+        self._policy = policy
         self._rooms = rooms
         self._media = media
         self._infos: dict[str, list[ProcessorInfo]] = {path.stem: [] for path in hosts}
@@ -63,6 +64,14 @@ class Insights:
     def processors(self) -> list[ProcessorInfo]:
         """Every processor that was ever heard of, by name."""
         return sorted((info for infos in self._infos.values() for info in infos), key=lambda info: info.name)
+
+    def described(self, room: Room) -> list[ProcessorInfo]:
+        """Every processor as the room may use it: what its policy locks, and what is on at first."""
+        policy = self._policy_of(room)
+        return [policy.described(info) for info in self.processors()]
+
+    def _policy_of(self, room: Room) -> Policy:
+        return Policy.of(self._policy, room.id)
 
     def status(self, room: Room) -> list[ProcessorStatus]:
         """What every processor does on every microphone and camera of a room."""
@@ -102,13 +111,14 @@ class Insights:
     def _tell(self, room_id: str) -> None:
         room = self._rooms.find(room_id)
         if room is not None:
-            room.broadcast(ProcessorsChanged(processors=self.processors(), status=self.status(room)))
+            room.broadcast(ProcessorsChanged(processors=self.described(room), status=self.status(room)))
 
     # --- consent
 
     def refresh(self, participant: Participant, track: Track) -> None:
         """Work out anew which processors a track has."""
-        track.processors = processing_of(track.source, participant.consent, self.processors(), track.processors)
+        policy = Policy.of(self._policy, participant.room_id)
+        track.processors = processing_of(track.source, participant.consent, self.processors(), track.processors, policy)
 
     async def choose(self, room: Room, participant: Participant, name: str, on: bool) -> None:
         """Switch a processor for somebody's own tracks, and wait until it is so; a choice that stands is not made again.
@@ -118,11 +128,23 @@ class Insights:
         info = next((info for info in self.processors() if info.name == name), None)
         if info is None:
             raise RoomError(ErrorCode.NO_SUCH_PROCESSOR, "there is no such processor")
+        lock = self._policy_of(room).lock(info)
+        if lock is not None and lock.on is not on:
+            raise RoomError(ErrorCode.FORBIDDEN, f"it is {'on' if lock.on else 'off'} for everybody here ({lock.by})")
         if on and not info.available:
             remedy = f"{info.reason}: {info.command}" if info.command else info.reason
             raise RoomError(ErrorCode.PROCESSOR_UNAVAILABLE, remedy)
         if participant.consent.choices.get(name) is not on:
             participant.consent.choose(name, on)
+            log.info(
+                "consent_changed",
+                audit=True,
+                room=room.id,
+                participant=participant.id,
+                processor=name,
+                on=on,
+                epoch=participant.consent.epoch,
+            )
             self._media.keep_participant(room, participant)
             for track in participant.tracks.values():
                 self.refresh(participant, track)
@@ -203,8 +225,13 @@ class Insights:
         if finding.epoch < participant.consent.epoch:
             self._drop("old_epoch")
             return
-        event = FindingEvent(finding=finding)
-        match audience(finding):
+        policy = self._policy_of(room)
+        told = policy.told(finding)
+        if told is None:
+            self._drop("policy")
+            return
+        event = FindingEvent(finding=told)
+        match policy.audience(finding):
             case "room":
                 room.broadcast(event)
             case "hosts":

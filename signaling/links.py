@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from sfu.channel import Channel, ChannelError, connect
+from sfu.channel import Channel, ChannelClosedError, ChannelError, connect
 from signaling.errors import MediaError, from_channel
 from signaling.protocol.codes import ErrorCode
 
@@ -89,6 +89,8 @@ class Link:
             await asyncio.wait({session, closed}, return_when=asyncio.FIRST_COMPLETED)
             if session.done():
                 session.result()
+        except ChannelClosedError:  # it went in the middle of a question
+            log.debug("link_session_cut", link=self.name)
         except (ChannelError, MediaError, ValidationError) as error:
             log.error("link_session_failed", link=self.name, error=type(error).__name__)
         except Exception as error:  # our own mistake in one session must not end the link for good

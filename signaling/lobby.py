@@ -184,7 +184,7 @@ class Lobby:
             host=participant.host,
             resumed=resumed,
             session_key=key,
-            room=room.snapshot(self._insights.processors(), self._insights.status(room)),
+            room=room.snapshot(self._insights.described(room), self._insights.status(room)),
             ice_servers=self._settings.ice_servers,
             protocol_version=PROTOCOL_VERSION,
             invite_url=self.invite_url(participant, base_url),

@@ -1,14 +1,18 @@
-"""Consent: which processors may hear whom. Runtime state per participant, with an epoch that findings carry.
+"""Consent and policy: which processors may hear or see whom, and who may read what they find.
 
-Every change counts the participant's epoch up. What was heard under an older epoch is dropped, wherever it comes from.
+Consent is runtime state per participant, with an epoch that findings carry: every change counts it up, and what was heard under
+an older one is dropped, wherever it comes from. Policy is what a server, or one of its rooms, decides for everybody: it may
+narrow, never widen. What a policy locks nobody can change, and everybody sees that it is locked and by whom.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from media_processors.findings import Finding, ProcessorInfo
-from signaling.protocol.messages import TrackKind
+from pydantic import BaseModel, ConfigDict, Field
+
+from media_processors.findings import Faces, Finding, ProcessorInfo
+from signaling.protocol.messages import RoomId, TrackKind
 
 # Only a microphone is a person speaking to the room, only a camera shows one; music and what is shared are never looked into.
 PROCESSED_SOURCES: Mapping[str, TrackKind] = {"microphone": "audio", "camera": "video"}
@@ -16,11 +20,107 @@ Audience = Literal["room", "hosts", "person"]
 # Everybody may read what was said, hosts and the person what speaks against (or for) a voice or a face being theirs; how
 # something was said, and what a face shows, is for that person alone.
 _AUDIENCES: dict[str, Audience] = {"caption": "room", "voice_authenticity": "hosts", "face_authenticity": "hosts"}
+_WIDTH: dict[Audience, int] = {"person": 0, "hosts": 1, "room": 2}
+EU_WORKPLACE = "eu_workplace"
+_EMOTION_KINDS = frozenset({"expression", "text_emotion", "voice_emotion"})
+
+
+class Rules(BaseModel):
+    """What is decided for everybody in a room."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    eu_workplace: bool = Field(
+        default=False,
+        description="emotion and attention are off for everybody: no inference of emotions at work (EU AI Act, Art. 5(1)(f))",
+    )
+    off: list[str] = Field(default=[], description="processors that nobody can switch on")
+    on: list[str] = Field(
+        default=[], description="processors that nobody can switch off; of no effect on what is about a person's body"
+    )
+    defaults: dict[str, bool] = Field(
+        default={},
+        description="what a participant begins with; nothing about a person's body is ever on before they say so",
+    )
+    audience: dict[str, Audience] = Field(
+        default={}, description="who reads a kind of finding, by its name: narrower than usual, never wider"
+    )
+
+
+class PolicySettings(Rules):
+    """The rules of every room of a server, and more of them for some."""
+
+    rooms: dict[RoomId, Rules] = Field(default={}, description="by room; what the server locks stays locked")
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A processor that nobody in a room can switch."""
+
+    on: bool
+    by: str
+    """`server`, `room`, or the name of the rule."""
+
+
+class Policy:
+    """The rules that hold in one room."""
+
+    def __init__(self, server: Rules, room: Rules | None = None) -> None:
+        self._layers = [("server", server)] + ([("room", room)] if room is not None else [])
+
+    @classmethod
+    def of(cls, settings: PolicySettings, room_id: str) -> "Policy":
+        """Those of a room of this server."""
+        return cls(settings, settings.rooms.get(room_id))
+
+    def lock(self, info: ProcessorInfo) -> Lock | None:
+        """Whether nobody can switch this processor, and who decided that. What is locked off anywhere is not locked on."""
+        if info.about == "emotion" and any(rules.eu_workplace for _, rules in self._layers):
+            return Lock(False, EU_WORKPLACE)
+        for by, rules in self._layers:
+            if info.name in rules.off:
+                return Lock(False, by)
+        for by, rules in self._layers:
+            if info.name in rules.on and info.about == "content":
+                return Lock(True, by)
+        return None
+
+    def default(self, info: ProcessorInfo) -> bool:
+        """Whether it is on for somebody who chose nothing."""
+        if info.about != "content":
+            return False
+        chosen = [rules.defaults[info.name] for _, rules in self._layers if info.name in rules.defaults]
+        return chosen[-1] if chosen else info.default_on
+
+    def described(self, info: ProcessorInfo) -> ProcessorInfo:
+        """A processor as a client of the room should see it."""
+        lock = self.lock(info)
+        update: dict[str, object] = {"default_on": self.default(info)}
+        if lock is not None:
+            update |= {"locked": "on" if lock.on else "off", "locked_by": lock.by}
+        return info.model_copy(update=update)
+
+    def audience(self, finding: Finding) -> Audience:
+        """Who may read a finding: the room, the person whom it is about and the hosts, or that person alone."""
+        usual = _AUDIENCES.get(finding.kind, "person")
+        wanted = [rules.audience[finding.kind] for _, rules in self._layers if finding.kind in rules.audience]
+        return min([usual, *wanted], key=lambda one: _WIDTH[one])
+
+    def told(self, finding: Finding) -> Finding | None:
+        """What may be told of a finding at all: all of it, less attention, or nothing.
+
+        Processors that are locked are not on; this is for what a host of processors found before it heard of the lock.
+        """
+        if not any(rules.eu_workplace for _, rules in self._layers):
+            return finding
+        if finding.kind in _EMOTION_KINDS:
+            return None
+        return finding.model_copy(update={"facing_share": None}) if isinstance(finding, Faces) else finding
 
 
 @dataclass(slots=True)
 class Consent:
-    """What one participant chose. A processor without a choice follows its own `default_on`."""
+    """What one participant chose. A processor without a choice follows the policy's default."""
 
     choices: dict[str, bool] = field(default_factory=dict)
     epoch: int = 0
@@ -30,13 +130,16 @@ class Consent:
         self.choices[processor] = on
         self.epoch += 1
 
-    def allows(self, processor: ProcessorInfo) -> bool:
+    def allows(self, processor: ProcessorInfo, policy: Policy) -> bool:
         """Whether this processor may run now."""
-        return self.choices.get(processor.name, processor.default_on)
+        lock = policy.lock(processor)
+        if lock is not None:
+            return lock.on
+        return self.choices.get(processor.name, policy.default(processor))
 
 
 def processing_of(
-    source: str, consent: Consent, known: Iterable[ProcessorInfo], before: Mapping[str, bool]
+    source: str, consent: Consent, known: Iterable[ProcessorInfo], before: Mapping[str, bool], policy: Policy
 ) -> dict[str, bool]:
     """Which processors run on a track: processor -> on.
 
@@ -47,10 +150,5 @@ def processing_of(
     if media is None:
         return {}
     wanted = {name: consent.choices.get(name, on) for name, on in before.items()}
-    wanted.update({info.name: consent.allows(info) for info in known if info.media == media})
+    wanted.update({info.name: consent.allows(info, policy) for info in known if info.media == media})
     return wanted
-
-
-def audience(finding: Finding) -> Audience:
-    """Who may read a finding: the room, the person whom it is about and the hosts, or that person alone."""
-    return _AUDIENCES.get(finding.kind, "person")

@@ -36,7 +36,8 @@ class SignalingServer:
         self.rooms = Rooms()
         recovery = Recovery(self.rooms)
         self.media = MediaPlane([run_dir / f"worker-{index}.sock" for index in range(worker_count)], recovery)
-        self.insights = Insights([run_dir / name for name in HOSTS], self.rooms, self.media)
+        hosts = [run_dir / name for name in HOSTS]
+        self.insights = Insights(hosts, self.rooms, self.media, self.settings.policy)
         self.lobby = Lobby(self.settings, self.rooms, self.media, self.insights)
         recovery.attach(self.media, self.insights, self.lobby)
         requests = Requests(self.rooms, self.media, self.insights, self.lobby)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from signaling.policy import PolicySettings
 from signaling.protocol.messages import IceServer, RoomId
 
 SECRET_MIN_BYTES = 32  # RFC 7518 section 3.2: an HS256 key has at least the size of the hash
@@ -35,6 +36,7 @@ class SignalingSettings(BaseModel):
     invite_ttl_s: int = Field(default=24 * 3600, ge=60)
     room_capacity: int = Field(default=50, ge=1, le=1000)
     resume_window_s: float = Field(default=30.0, ge=0)
+    policy: PolicySettings = PolicySettings()
 
     max_message_bytes: int = Field(default=1 << 20, ge=1024)
     messages_per_s: float = Field(default=30.0, gt=0, description="per connection, sustained")

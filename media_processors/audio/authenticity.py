@@ -73,6 +73,7 @@ class VoiceAuthenticityObserver:
             command="" if here else self.choice.missing.command,
             model=self.choice.version if here else "",
             default_on=False,
+            about="biometric",
         )
 
     def open(self, track: TrackRef, emit: Emit) -> "VoiceAuthenticityStream":

@@ -29,6 +29,7 @@ class ExpressionObserver(FaceObserver):
     """The observer `expression`."""
 
     name = "expression"
+    about = "emotion"
     task: ClassVar[Task | None] = "expression"
 
     def stream(self, finder: FaceFinder, track: TrackRef, emit: Emit) -> "ExpressionStream":

@@ -21,6 +21,7 @@ class FaceObserver(ABC):
     sound: Literal["raw", "processed"] = "raw"
     sample_rate_hz = 0
     name: ClassVar[str]
+    about: ClassVar[Literal["biometric", "emotion"]] = "biometric"
     task: ClassVar[Task | None]
     """What it asks about a face that was found; None if finding it is all."""
 
@@ -47,6 +48,7 @@ class FaceObserver(ABC):
             command=missing.command if missing else "",
             model="" if missing else "+".join(choice.version for choice in self._choices()),
             default_on=False,
+            about=self.about,
         )
 
     def open(self, track: TrackRef, emit: Emit) -> FaceStream:

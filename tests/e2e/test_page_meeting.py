@@ -234,6 +234,49 @@ async def test_no_can_be_said_before_the_first_word_and_while_a_processor_is_awa
         assert meeting.sent("set_processor")[0].model_dump() == {"processor": "captions", "on": False}
 
 
+async def test_pictures_that_are_on_the_screen_are_asked_for_whatever_became_of_the_window(
+    browser: Browser, meeting: MockMeeting
+) -> None:
+    crowd(meeting)
+
+    def unwanted() -> str:
+        """Of a grid in which everything is on the screen."""
+        latest = meeting.sent("subscribe")[-1].tiles
+        hidden = [tile.track_id for tile in latest if tile.width == 0]
+        return f"wishes for {hidden}" if hidden or not latest else ""
+
+    async with visit(browser, size=(2560, 1200)) as seen:
+        page = await join(seen, meeting)
+        await pictures(page, 4)
+        await until(lambda: "" if meeting.sent("subscribe") else "tile sizes")
+        for width, height in [(500, 700), (2560, 1200)] * 6:
+            before = len(meeting.sent("subscribe"))
+            await page.set_viewport_size({"width": width, "height": height})
+            await until(lambda before=before: "" if len(meeting.sent("subscribe")) > before else "new tile sizes")
+            await until(unwanted)
+
+
+async def test_what_is_locked_says_by_whom_and_cannot_be_switched(browser: Browser, meeting: MockMeeting) -> None:
+    processors(meeting)
+    locks = {"captions": ("on", "server"), "emotion": ("off", "eu_workplace")}
+    meeting.processors = [
+        info.model_copy(update=dict(zip(("locked", "locked_by"), locks.get(info.name, (None, "")), strict=True)))
+        for info in meeting.processors
+    ]
+    async with visit(browser, script=DENIED) as seen:
+        page = await join(seen, meeting)
+        await page.get_by_role("button", name="Processing").click()
+        captions = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="Captions"))
+        await expect(captions.get_by_role("switch")).to_be_checked()
+        await expect(captions.get_by_role("switch")).to_be_disabled()
+        await expect(captions).to_contain_text("Decided by this server.")
+        emotion = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="emotion"))
+        await expect(emotion.get_by_role("switch")).not_to_be_checked()
+        await expect(emotion).to_contain_text("Emotions are not inferred at work")
+        await expect(page.get_by_role("switch", name="Noise removal")).to_be_enabled()
+        await seen.photograph("processors-locked")
+
+
 async def test_a_host_mutes_removes_locks_and_ends(browser: Browser, meeting: MockMeeting) -> None:
     crowd(meeting)
     meeting.host = True

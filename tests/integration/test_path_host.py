@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from media_processors.path_host import main
 from media_processors.settings import ProcessingSettings
-main(ProcessingSettings(late_ms=1000), Path(sys.argv[1]), 1)
+main(ProcessingSettings(late_ms=1000), Path(sys.argv[1]) / "models", Path(sys.argv[1]), 1)
 """
 
 

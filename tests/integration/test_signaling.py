@@ -7,6 +7,7 @@ from typing import Any
 
 import jwt
 import pytest
+from structlog.testing import capture_logs
 
 from media_processors.findings import Prosody, VoiceAuthenticity
 from sfu.channel.messages import DropParticipant, DropRoom, PublishOffer, SetMuted, SetProcessing, SetSubscriptions
@@ -395,6 +396,34 @@ def state_of(client: Client, processor: str) -> str:
         if changes
         else ""
     )
+
+
+async def test_what_a_policy_locks_nobody_switches_and_everybody_sees(tmp_path: Path) -> None:
+    rules = {"on": ["captions"], "rooms": {ROOM: {"off": ["denoise"]}}}
+    async with meeting(tmp_path, policy=rules) as room:
+        ada = await room.client()
+        result = await ada.join("Ada")
+        shown = {info["name"]: (info["locked"], info["locked_by"]) for info in result["room"]["processors"]}
+        assert shown == {"captions": ("on", "server"), "denoise": ("off", "room"), "emotion": (None, "")}
+        track_id = (await ada.publish())["0"]
+        await until(lambda: "" if room.worker.requests(SetProcessing) else "set_processing")
+        assert await ada.code("set_processor", {"processor": "denoise", "on": True}) == "forbidden"
+        assert await ada.code("set_processor", {"processor": "captions", "on": False}) == "forbidden"
+        assert room.worker.tracks[track_id].processors == {"captions": True, "denoise": False, "emotion": False}
+        assert room.worker.tracks[track_id].epoch == 0
+
+
+async def test_every_change_of_consent_is_a_line_of_the_audit(room: Meeting) -> None:
+    ada = await room.joined("Ada")
+    with capture_logs() as lines:
+        for on in (False, False, True):
+            await ada.result("set_processor", {"processor": "captions", "on": on})
+    audit = [line for line in lines if line.get("audit")]
+    assert [(line["event"], line["on"], line["epoch"]) for line in audit] == [
+        ("consent_changed", False, 1),
+        ("consent_changed", True, 2),
+    ]
+    assert {(line["room"], line["participant"], line["processor"]) for line in audit} == {(ROOM, ada.me, "captions")}
 
 
 async def test_prosody_is_for_the_speaker_alone(room: Meeting) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from candor.demo_report import MAX_STOI_LOSS, MIN_NOISE_REDUCTION_DB, DenoiseLine
 from candor.measure import OpusPacket, assess, decode
 from candor.speech import RATE_HZ, Sound, load_script
-from media_processors.audio.denoise import Rnnoise
+from media_processors.audio.rnnoise import Rnnoise
 from media_processors.base import TrackRef
 
 BIT_RATE_BPS = 32_000

@@ -1,28 +1,23 @@
-"""A real face: scikit-image's astronaut (Eileen Collins, NASA, public domain), where its package put it."""
-
-import importlib.util
-from functools import cache
-from pathlib import Path
+"""A real face, and where it is."""
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import candor.astronaut
+
 ASTRONAUT_BOX = (178, 65, 92, 111)
 """Her face in the picture of 512 x 512: x, y, width, height; drawn by hand around forehead, chin and cheeks."""
 Box = tuple[float, float, float, float]
 
 
-@cache
 def astronaut() -> NDArray[np.uint8]:
     """Shape (512, 512, 3), RGB."""
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("needs scikit-image (the extra `demo`)")
-    picture = cv2.imread(str(Path(spec.submodule_search_locations[0]) / "data" / "astronaut.png"))
-    assert picture is not None
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    try:
+        return candor.astronaut.astronaut()
+    except candor.astronaut.NoAstronautError as error:
+        pytest.skip(str(error))
 
 
 def turned(picture: NDArray[np.uint8], degrees: float, box: Box) -> tuple[NDArray[np.uint8], Box]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from media_processors.audio.denoise import Rnnoise
+from media_processors.audio.rnnoise import Rnnoise
 from media_processors.audio.vad import SileroVad
 from media_processors.frames import TrackRef
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media_processors.audio import denoise, vad
-from media_processors.audio.denoise import DELAY_SAMPLES, Rnnoise, RnnoiseModel, int8_model
+from media_processors.audio import vad
 from media_processors.audio.resample import Downsampler
+from media_processors.audio.rnnoise import DELAY_SAMPLES, Rnnoise, RnnoiseModel, RnnoiseStream, int8_model, load_library
 from media_processors.audio.vad import SileroVad, SpeechGate
 from media_processors.errors import UnavailableError
 from media_processors.frames import TrackRef
@@ -54,11 +54,11 @@ def test_rnnoise_takes_whole_frames(rnnoise: Rnnoise, track: TrackRef) -> None:
 
 def test_the_int8_weights_answer_as_the_float_weights_do(rnnoise: Rnnoise, track: TrackRef) -> None:
     """Contract with the pinned wheel: it exports its weights, and both sets mean the same network."""
-    lib = denoise.load_library()
+    lib = load_library()
     assert 3_000_000 < len(int8_model(lib)) < 4_000_000
     sound = speech()[: 3 * 48_000] + noise(3 * 48_000, rms=0.01)
     int8 = rnnoise.open(track).process(sound)
-    floats = denoise.RnnoiseStream(RnnoiseModel(lib)).process(sound)
+    floats = RnnoiseStream(RnnoiseModel(lib)).process(sound)
     assert not np.array_equal(int8, floats)
     assert level_db(int8 - floats) < level_db(floats) - 30
 
@@ -68,11 +68,11 @@ def test_without_librnnoise_denoise_is_unavailable_and_says_why(
     what: str, tmp_path: Path, track: TrackRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if what == "missing":
-        monkeypatch.setattr(denoise, "_PACKAGE", "no_such_package_here")
+        monkeypatch.setattr("media_processors.audio.rnnoise._PACKAGE", "no_such_package_here")
     else:
         path = tmp_path / "librnnoise.so"
         path.write_bytes(b"not a library" if what == "unreadable" else _library_without_rnnoise())
-        monkeypatch.setattr(denoise, "find_library", lambda: path)
+        monkeypatch.setattr("media_processors.audio.rnnoise.find_library", lambda: path)
     transform = Rnnoise()
     info = transform.info()
     assert (info.name, info.available, info.model) == ("denoise", False, "")
@@ -178,8 +178,8 @@ def test_freed_streams_are_freed(rnnoise: Rnnoise, track: TrackRef) -> None:
             destroyed.append(state)
             self._destroy(state)
 
-    counting = Counting(denoise.load_library())
-    stream = denoise.RnnoiseStream(RnnoiseModel(counting))  # type: ignore[arg-type]  # counts calls
+    counting = Counting(load_library())
+    stream = RnnoiseStream(RnnoiseModel(counting))  # type: ignore[arg-type]  # counts calls
     stream.reset()
     del stream
     assert len(destroyed) == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from media_processors.audio.denoise import Rnnoise
+from media_processors.audio.rnnoise import Rnnoise
 from media_processors.audio.vad import SileroVad
 from media_processors.base import Samples
 from media_processors.codec import OpusDecoder

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from media_processors.audio.denoise import Rnnoise
+from media_processors.audio.rnnoise import Rnnoise
 from media_processors.audio.vad import SileroVad
 from media_processors.base import Samples
 from media_processors.codec import OpusDecoder, OpusEncoder, packet_has_fec, packet_samples

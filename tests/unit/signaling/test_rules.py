@@ -13,7 +13,7 @@ from signaling.errors import RoomError
 from signaling.events import Event
 from signaling.limits import Calm, TokenBucket
 from signaling.participants import Participant, ParticipantNotes, ParticipantState, Track
-from signaling.policy import Consent, processing_of
+from signaling.policy import Consent, Policy, Rules, processing_of
 from signaling.protocol.codes import CloseReason, ErrorCode
 from signaling.protocol.messages import ChatLine, ReportQuality, Subscribe, Tile
 from signaling.quality import Connection, score_of
@@ -88,34 +88,39 @@ def test_an_event_is_made_once_for_a_whole_room() -> None:
     assert all(outlet.sent[0] is outlets[0].sent[0] for outlet in outlets)
 
 
-# --- consent
+# --- consent and policy
+
+FREE = Policy(Rules())
 
 
 def test_choices_outrank_defaults_and_every_change_is_a_new_epoch() -> None:
     consent = Consent()
     known = [info("captions"), info("emotion", default_on=False), info("faces", media="video")]
-    assert processing_of("microphone", consent, known, {}) == {"captions": True, "emotion": False}
+    assert processing_of("microphone", consent, known, {}, FREE) == {"captions": True, "emotion": False}
     consent.choose("captions", on=False)
     consent.choose("emotion", on=True)
     assert consent.epoch == 2
-    assert processing_of("microphone", consent, known, {}) == {"captions": False, "emotion": True}
+    assert processing_of("microphone", consent, known, {}, FREE) == {"captions": False, "emotion": True}
 
 
 def test_a_camera_is_for_processors_of_video() -> None:
     known = [info("captions"), info("emotion", default_on=False), info("faces", media="video")]
-    assert processing_of("camera", Consent(), known, {}) == {"faces": True}
-    assert processing_of("camera", Consent({"faces": False}), known, {}) == {"faces": False}
+    assert processing_of("camera", Consent(), known, {}, FREE) == {"faces": True}
+    assert processing_of("camera", Consent({"faces": False}), known, {}, FREE) == {"faces": False}
 
 
 @pytest.mark.parametrize("source", ["music", "screen_audio", "screen"])
 def test_only_microphones_and_cameras_are_processed(source: str) -> None:
-    assert processing_of(source, Consent(), [info("captions"), info("faces", media="video")], {"captions": True}) == {}
+    assert (
+        processing_of(source, Consent(), [info("captions"), info("faces", media="video")], {"captions": True}, FREE)
+        == {}
+    )
 
 
 def test_an_unavailable_processor_stays_wanted_and_an_unheard_host_keeps_its_state() -> None:
     away = [info("denoise", available=False)]
     consent = Consent({"captions": False})
-    assert processing_of("microphone", consent, away, {"captions": True, "prosody": True}) == {
+    assert processing_of("microphone", consent, away, {"captions": True, "prosody": True}, FREE) == {
         "denoise": True,
         "captions": False,
         "prosody": True,

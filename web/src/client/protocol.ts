@@ -246,6 +246,12 @@ export interface ProcessorInfo {
   /** name@version in use */
   model: string;
   default_on: boolean;
+  /** what it finds out: something said or heard, something of a person's body, or what they may feel */
+  about: "content" | "biometric" | "emotion";
+  /** told to clients only: nobody in the room can switch it, so it is */
+  locked: "on" | "off" | null;
+  /** `server`, `room`, or the rule, e.g. `eu_workplace` */
+  locked_by: string;
 }
 
 /** What a processor does on one track right now. */

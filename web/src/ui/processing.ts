@@ -10,10 +10,11 @@ export function myStatus(meeting: MeetingState, processor: ProcessorInfo): Proce
 }
 
 /**
- * Whether the person wants the processor on their own tracks: what it does there if that is known, else what they chose, else
- * the server's default. Not whether it runs: one that is unavailable would run again once it is back.
+ * Whether the person wants the processor on their own tracks: what a policy says, what it does there if that is known, else what
+ * they chose, else the server's default. Not whether it runs: one that is unavailable would run again once it is back.
  */
 export function isWanted(meeting: MeetingState, processor: ProcessorInfo): boolean {
+  if (processor.locked !== null) return processor.locked === 'on';
   const mine = myStatus(meeting, processor);
   if (mine !== null && mine.state !== 'unavailable') return mine.state !== 'off';
   return meeting.choices[processor.name] ?? processor.default_on;

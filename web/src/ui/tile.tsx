@@ -94,8 +94,8 @@ function useReportedSize(element: { current: HTMLVideoElement | null }, trackId:
       controller.showTile(trackId, Math.round(video.clientWidth * scale), Math.round(video.clientHeight * scale));
     };
     const size = new ResizeObserver(report);
-    const place = new IntersectionObserver(([entry]) => {
-      onScreen = entry?.isIntersecting ?? true;
+    const place = new IntersectionObserver((entries) => {
+      onScreen = entries.at(-1)?.isIntersecting ?? true; // out and in again may come together: the last one holds
       report();
     });
     size.observe(video);

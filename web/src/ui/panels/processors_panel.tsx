@@ -41,11 +41,17 @@ function Processor({ processor }: { processor: ProcessorInfo }) {
           label={name}
           checked={wanted}
           // Nobody has to wait for a processor to be told no.
-          disabled={!wanted && !processor.available}
+          disabled={processor.locked !== null || (!wanted && !processor.available)}
           onChange={(on) => void controller.setProcessor(processor.name, on)}
         />
       </div>
       <p class="processor-text">{strings.processorTexts[processor.name] ?? ''}</p>
+      {processor.locked !== null && (
+        <p class="processor-why">
+          {strings.lockedFor[processor.locked]}{' '}
+          <span class="reason">{strings.lockedBy[processor.locked_by] ?? processor.locked_by}</span>
+        </p>
+      )}
       {state === null ? <p class="processor-why">{strings.noTrackYet}</p> : <Why processor={processor} status={mine} />}
       {processor.name === 'prosody' && <Measured />}
       {processor.name === 'faces' && <Seen />}
