@@ -5,12 +5,13 @@ from typing import TypeVar
 import structlog
 
 from media_processors.errors import UnavailableError
-from models import catalog
+from models.calibration import Calibration
 from models.catalog import ModelEntry, Task
+from models.choosing import Chosen, choose
 from models.client import InferenceClient
 from models.errors import UnavailableError as ModelUnavailableError
 from models.questions import Answer, Question
-from models.store import Located, Missing, Store
+from models.store import Missing, Store
 
 A = TypeVar("A", bound=Answer)
 
@@ -18,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Choice:
-    """The model of one task: the first of the catalog that is here and that the engine can run."""
+    """The model of one task, as `models.choosing` says."""
 
     def __init__(self, task: Task) -> None:
         self.entry: ModelEntry | None = None
@@ -31,17 +32,12 @@ class Choice:
 
     def attach(self, engine: InferenceClient, store: Store) -> None:
         """Look into the store."""
-        self._engine, self.entry = engine, None
-        missing: Missing | None = None
-        for entry in catalog.load().for_task(self._task):
-            if not entry.runner or entry.runner == "host":
-                continue
-            located = store.locate(entry)
-            if isinstance(located, Located):
-                self.entry, self.version = entry, f"{entry.name}@{located.version}"
-                return
-            missing = missing or located
-        self.missing = missing or Missing("the catalog has no model for it", "")
+        self._engine, self.entry, self.version = engine, None, ""
+        match choose(self._task, store):
+            case Chosen(entry, version):
+                self.entry, self.version = entry, version
+            case missing:
+                self.missing = missing
 
     @property
     def here(self) -> bool:
@@ -53,6 +49,13 @@ class Choice:
         if self.entry is None:
             raise UnavailableError(self.missing.reason, self.missing.command)
         return self.entry
+
+    def calibration(self) -> Calibration:
+        """What the model's scores mean. Raises UnavailableError if there is no model, or nobody knows."""
+        entry = self.required()
+        if entry.calibration is None:
+            raise UnavailableError(f"{entry.name} has no calibration")
+        return entry.calibration
 
     async def ask(self, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float) -> A:
         """What the model answers. Raises InferenceError, UnavailableError; a model that the engine refuses is here no longer."""

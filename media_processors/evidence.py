@@ -9,6 +9,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+from models.calibration import Calibration
+
 Verdict = Literal["insufficient_evidence", "likely_genuine", "inconclusive", "likely_synthetic"]
 ALERT = 0.9
 """At this likelihood, twice in a row, it is called likely synthetic ..."""
@@ -16,24 +18,6 @@ CLEAR = 0.6
 """... and below this one no longer."""
 GENUINE = 0.2
 ALERTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Likelihood that a score comes from synthetic media: doubt + (1 - 2 * doubt) / (1 + exp(slope * (score - centre))).
-
-    Scores are high for genuine media (Platt, "Probabilistic Outputs for Support Vector Machines", 1999).
-    """
-
-    slope: float
-    centre: float
-    doubt: float
-    """How often a model of this kind is wrong at its best: it is never surer than that, whatever its score."""
-
-    def likelihood(self, score: float) -> float:
-        """From `doubt` to 1 - `doubt`."""
-        sure = 1 / (1 + math.exp(min(60.0, max(-60.0, self.slope * (score - self.centre)))))
-        return self.doubt + (1 - 2 * self.doubt) * sure
 
 
 class Told(TypedDict):

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.calibration import Calibration
+
 CATALOG_PATH = Path(__file__).with_name("catalog.toml")
 
 Repository = Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
@@ -108,10 +110,17 @@ class EnvironmentSource(_Row):
     name: str
 
 
+class LocalSource(_Row):
+    """A head that was trained here: in the store under its own name (`models.trained`)."""
+
+    kind: Literal["local"]
+    base: str
+
+
 PulledSource = HubSource | GithubSource | UrlSource
 """Those that `pull` fetches."""
 Source = Annotated[
-    PackageSource | HubSource | GithubSource | UrlSource | DerivedSource | EnvironmentSource,
+    PackageSource | HubSource | GithubSource | UrlSource | DerivedSource | EnvironmentSource | LocalSource,
     Field(discriminator="kind"),
 ]
 
@@ -133,6 +142,7 @@ class ModelEntry(_Row):
     image_pixels: int | None = Field(default=None, description="of image models: width and height of what they take")
     labels: list[str] = Field(default=[], description="what a classifier answers, in its own order")
     known: str = Field(default="", description="published quality and errors, shown beside its findings")
+    calibration: Calibration | None = Field(default=None, description="of authenticity: what its scores mean")
     requires: list[str] = Field(default=[], description="modules beyond the base install")
     size_bytes: int = Field(default=0, description="about so much is fetched")
     source: Source

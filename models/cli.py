@@ -1,4 +1,4 @@
-"""`candor models`: what there is, what is here; fetching, checking and removing weights."""
+"""`candor models`: what there is, what is here; fetching, checking, removing and choosing weights."""
 
 import argparse
 import sys
@@ -6,12 +6,13 @@ from pathlib import Path
 
 from models import catalog
 from models.catalog import ModelEntry, PulledSource
+from models.choosing import PREFERABLE, check
 from models.download import AbsentError, PullError
 from models.origins import DEFAULT_GITHUB, DEFAULT_HUB, Internet, Mirror, Origin
 from models.progress import Progress
 from models.pull import pull
 from models.settings import ModelSettings
-from models.store import Busy, CorruptModelError, Located, LockedModel, Missing, Store
+from models.store import Busy, CorruptModelError, Lock, LockedModel, Missing, Store
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
@@ -35,6 +36,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_names(commands.add_parser("verify", help="compare every file with models.lock"), "without a name: all here")
     remove = commands.add_parser("remove", help="delete weights")
     remove.add_argument("name", nargs="+", help="as `candor models list` shows it")
+    prefer = commands.add_parser("prefer", help="choose the model that meetings ask about its task")
+    prefer.add_argument("name", help="as `candor models list` shows it")
     return parser
 
 
@@ -54,6 +57,8 @@ def run(arguments: argparse.Namespace, settings: ModelSettings) -> int:
                 return _pull_all(arguments, store, settings)
             case "verify":
                 return _verify(arguments.name, store)
+            case "prefer":
+                return _prefer(arguments.name, store)
             case _:
                 return _remove(arguments.name, store)
     except (PullError, Busy, CorruptModelError, OSError) as error:
@@ -66,6 +71,11 @@ def _entry(name: str) -> ModelEntry:
         return catalog.load().get(name)
     except KeyError as error:
         raise PullError(str(error.args[0])) from error
+
+
+def _found(name: str, store: Store) -> ModelEntry:
+    """Of the catalog, or trained here."""
+    return store.find(name) or _entry(name)
 
 
 def _pull_all(arguments: argparse.Namespace, store: Store, settings: ModelSettings) -> int:
@@ -141,7 +151,7 @@ def _verify(names: list[str], store: Store) -> int:
     wrong = 0
     for name in names or sorted(lock):
         try:
-            entry = _entry(name)
+            entry = _found(name, store)
             if isinstance(entry.source, PulledSource) and name not in lock:
                 raise PullError(f"{name}: not here: candor models pull {name}")
             store.verify(entry)
@@ -152,6 +162,19 @@ def _verify(names: list[str], store: Store) -> int:
     if not names and not lock:
         sys.stdout.write(f"nothing has been pulled into {store.root}\n")
     return 1 if wrong else 0
+
+
+def _prefer(name: str, store: Store) -> int:
+    entry = _found(name, store)
+    if entry.task not in PREFERABLE or not entry.runner:
+        raise PullError(f"{name} is not a model that a meeting chooses by preference")
+    found = check(entry, store)
+    if isinstance(found, Missing):
+        raise PullError(f"{name}: {found.reason}" + (f": {found.command}" if found.command else ""))
+    with store.alone():
+        store.prefer(entry)
+    sys.stdout.write(f"{found.version}: meetings ask it about {entry.task}, from the next start on\n")
+    return 0
 
 
 def _remove(names: list[str], store: Store) -> int:
@@ -166,16 +189,27 @@ def _remove(names: list[str], store: Store) -> int:
 
 def _list(store: Store) -> None:
     rows = [("model", "task", "licence", "languages", "quality", "here")]
-    for entry in catalog.load().model:
-        found = store.locate(entry)
-        if isinstance(found, Located):
-            here = f"yes, {found.version}" + ("" if entry.runner else "; nothing in Candor runs it yet")
-        else:
-            here = f"no: {found.reason}" + (f": {found.command}" if found.command else "")
+    lock = store.lock()
+    trained = [model.entry(name) for name, model in lock.trained.items()]
+    for entry in [*catalog.load().model, *trained]:
         languages = "any" if "*" in entry.languages else ", ".join(entry.languages)
-        rows.append((entry.name, entry.task, entry.licence, languages, entry.quality, here))
+        rows.append((entry.name, entry.task, entry.licence, languages, entry.quality, _here(entry, store, lock)))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         sys.stdout.write(
             "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) + "\n"
         )
+
+
+def _here(entry: ModelEntry, store: Store, lock: Lock) -> str:
+    found = store.locate(entry)
+    if isinstance(found, Missing):
+        return f"no: {found.reason}" + (f": {found.command}" if found.command else "")
+    notes = [f"yes, {found.version}"]
+    if not entry.runner:
+        notes.append("nothing in Candor runs it yet")
+    if lock.preferred.get(entry.task) == entry.name:
+        notes.append("preferred")
+    if entry.name in lock.trained and lock.trained[entry.name].fixture:
+        notes.append(f"fixture: {lock.trained[entry.name].fixture}")
+    return "; ".join(notes)

@@ -2,6 +2,7 @@
 
     <models_dir>/models.lock                              {"models": {name: {kind, repository, commit, files: {path: sha256}}}}
     <models_dir>/hf/<owner>/<repository>/<commit>/<path>  the files; also `github/...` and `url/<host>/<hash>/...`
+    <models_dir>/local/<name>/<hash>/<path>               of a head that was trained here; the lock says on what and how well
 
 Weights are found only here or inside a package, and only if the lock names them: nothing is ever fetched while serving.
 """
@@ -11,18 +12,21 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models import catalog
-from models.catalog import DerivedSource, EnvironmentSource, ModelEntry, PackageSource, PulledSource
+from models.catalog import DerivedSource, EnvironmentSource, LocalSource, ModelEntry, PackageSource, PulledSource, Task
+from models.trained import TrainedModel
 
 LOCK_NAME = "models.lock"
+WEIGHTS_NAME = "weights.pth"
+"""Of a head that was trained here, the file that a runner loads."""
 _INSTALL = {"vosk": "pip install vosk", "speechbrain": "pip install speechbrain"}
 """Packages that `make models` does not bring."""
 
@@ -32,11 +36,11 @@ class LockedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["hf", "github", "url"] = "hf"
+    kind: Literal["hf", "github", "url", "local"] = "hf"
     repository: str
-    """Of an archive: the host it came from."""
+    """Of an archive: the host it came from. Of a head that was trained here: its name."""
     commit: str
-    """Of an archive: its sha256."""
+    """Of an archive: its sha256. Of a head that was trained here: the first 40 digits of its weights' sha256."""
     files: dict[str, str]
     """Path inside the repository -> sha256, hexadecimal."""
 
@@ -52,6 +56,10 @@ class Lock(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     models: dict[str, LockedModel] = {}
+    trained: dict[str, TrainedModel] = {}
+    """Of those models that were trained here."""
+    preferred: dict[Task, str] = {}
+    """Which model a meeting asks, where somebody chose it."""
 
 
 class CorruptModelError(Exception):
@@ -67,6 +75,8 @@ class Located:
     """Commit (first 8 digits) or package version: the part behind `@` in `name@version`."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Of a pulled model, below `path`: what the lock says their sha256 is."""
+    base: "Located | None" = None
+    """Of a head that was trained here on a base that stayed as it was: the base."""
 
     @property
     def file(self) -> Path:
@@ -80,6 +90,8 @@ class Located:
             actual = sha256_of(self.path / name)
             if actual != expected:
                 raise CorruptModelError(f"{name} has sha256 {actual}, the lock says {expected}")
+        if self.base is not None:
+            self.base.verify()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +122,41 @@ class Store:
         except ValidationError as error:
             raise CorruptModelError(f"{path} is not a lock file: {error.error_count()} errors") from error
 
-    def put(self, name: str, locked: LockedModel) -> None:
+    def find(self, name: str) -> ModelEntry | None:
+        """The model `name` of the catalog, or one that was trained here; None if neither has it. Raises CorruptModelError."""
+        for entry in catalog.load().model:
+            if entry.name == name:
+                return entry
+        trained = self.lock().trained.get(name)
+        return trained.entry(name) if trained else None
+
+    def put(self, name: str, locked: LockedModel, trained: TrainedModel | None = None) -> None:
         """Write a model into the lock, by rename; files of an earlier commit that nobody has any more are deleted."""
-        before = self.lock().models.get(name)
-        self._change(lambda models: models.update({name: locked}))
+        lock = self.lock()
+        before = lock.models.get(name)
+        lock.models[name] = locked
+        if trained is not None:
+            lock.trained[name] = trained
+        self._write(lock)
         if before is not None:
             self._delete(before)
+
+    def prefer(self, entry: ModelEntry) -> None:
+        """From now on a meeting asks this model about its task."""
+        lock = self.lock()
+        lock.preferred[entry.task] = entry.name
+        self._write(lock)
 
     def remove(self, name: str) -> int:
         """Forget a model, and delete its files unless another model has them too; returns the bytes that are free now.
 
         Raises KeyError if the lock does not name it.
         """
-        locked = self.lock().models[name]
-        self._change(lambda models: models.pop(name))
+        lock = self.lock()
+        locked = lock.models.pop(name)
+        lock.trained.pop(name, None)
+        lock.preferred = {task: preferred for task, preferred in lock.preferred.items() if preferred != name}
+        self._write(lock)
         before = self.size_bytes()
         self._delete(locked)
         return before - self.size_bytes()
@@ -140,9 +173,7 @@ class Store:
             folder.rmdir()
             folder = folder.parent
 
-    def _change(self, change: Callable[[dict[str, LockedModel]], object]) -> None:
-        lock = self.lock()
-        change(lock.models)
+    def _write(self, lock: Lock) -> None:
         temporary = self.root / f"{LOCK_NAME}.{os.getpid()}"
         temporary.write_text(lock.model_dump_json(indent=2) + "\n")
         temporary.replace(self.root / LOCK_NAME)
@@ -174,6 +205,8 @@ class Store:
                 return self._locate_all(source)
             case EnvironmentSource() as source:
                 return Missing(f"it needs {source.package}, which cannot be installed beside Candor", "")
+            case LocalSource() as source:
+                return self._locate_trained(entry.name, source)
             case source:
                 return self._locate_pulled(entry.name, source)
 
@@ -194,15 +227,31 @@ class Store:
             return Missing(str(error), pull)
         if locked is None or (locked.kind, locked.repository) != (source.kind, source.repository):
             return Missing("its weights have not been pulled", pull)
+        return self._whole(locked, locked.files, pull)
+
+    def _locate_trained(self, name: str, source: LocalSource) -> Located | Missing:
+        lock = self.lock()
+        trained, base = lock.trained[name], lock.models.get(source.base)
+        again = f"candor models remove {name}, then train it again"
+        located = self._whole(lock.models[name], {WEIGHTS_NAME: lock.models[name].files[WEIGHTS_NAME]}, again)
+        if isinstance(located, Missing) or not trained.base_files:
+            return located
+        pull = f"candor models pull {source.base}"
+        if base is None or base.commit != trained.base_commit:
+            return Missing(f"it needs {source.base}@{trained.base_commit[:8]}, on which it was trained", pull)
+        below = self._whole(base, trained.base_files, pull)
+        return below if isinstance(below, Missing) else replace(located, base=below)
+
+    def _whole(self, locked: LockedModel, files: Mapping[str, str], command: str) -> Located | Missing:
         path = self.root / locked.folder
-        absent = [file for file in locked.files if not (path / file).is_file()]
+        absent = [file for file in files if not (path / file).is_file()]
         if absent:
-            return Missing(f"{absent[0]} is missing from the store", pull)
-        return Located(path, locked.commit[:8], locked.files)
+            return Missing(f"{absent[0]} is missing from the store", command)
+        return Located(path, locked.commit[:8], files)
 
     def verify(self, entry: ModelEntry) -> None:
-        """Hash every file of a pulled model. Raises CorruptModelError naming the first that differs and both hashes."""
-        if not isinstance(entry.source, PulledSource):
+        """Hash every file of a model that was pulled or trained here. Raises CorruptModelError naming the first that differs."""
+        if not isinstance(entry.source, PulledSource | LocalSource):
             return
         locked = self.lock().models[entry.name]
         try:

@@ -17,9 +17,10 @@ from media_processors.audio.vad import SpeechGate
 from media_processors.audio.validity import QualityMeter
 from media_processors.base import Emit, HostServices
 from media_processors.errors import ProcessorError
-from media_processors.evidence import Assessment, Calibration, Evidence
+from media_processors.evidence import Assessment, Evidence
 from media_processors.findings import Finding, ProcessorInfo, VoiceAuthenticity
 from media_processors.frames import AudioFrame, TrackRef, VideoFrame
+from models.calibration import genuine_score
 from models.errors import InferenceError
 from models.questions import Scores, Sound
 
@@ -37,10 +38,6 @@ PAUSE_MS = 600
 DEADLINE_MS = 20_000
 MAX_WAITING = 2
 """Windows that wait for the engine. One more, and the oldest is not judged."""
-CALIBRATION = Calibration(slope=0.7, centre=-1.5, doubt=0.05)
-"""By hand, between the windows of real (+4.6 and up) and synthetic (-7.0 and down) voices that models/README.md lists: six clips.
-It says where those lie and no more. The doubt is the error rate of the best open detectors outside their own test set (1 to 5 %, on
-In-the-Wild; on the fakes of 2024 it is 27 to 34 %): nothing is ever called certain, and `known_errors` goes with every finding."""
 
 log = structlog.get_logger()
 Pcm = NDArray[np.int16]
@@ -116,13 +113,13 @@ class VoiceAuthenticityStream:
 
     def __init__(self, choice: Choice, track: TrackRef, emit: Emit) -> None:
         self._entry = choice.required()
-        self._choice = choice
         self._model = choice.version
+        self._choice = choice
         self._track = track
         self._emit = emit
         self._meter = QualityMeter()
         self._collector = WindowCollector(self._entry.window_samples or RATE_HZ * 4)
-        self._evidence = Evidence(CALIBRATION, ENOUGH_MS, KEPT)
+        self._evidence = Evidence(choice.calibration(), ENOUGH_MS, KEPT)
         self._start_ms: int | None = None
         self._end_ms = 0
         self._waiting: deque[tuple[Pcm, int]] = deque(maxlen=MAX_WAITING)
@@ -171,7 +168,8 @@ class VoiceAuthenticityStream:
     async def _judge(self, pcm: Pcm, speech_ms: int) -> None:
         try:
             scores = await self._choice.ask(Sound(pcm), Scores, room_id=self._track.room_id, deadline_ms=DEADLINE_MS)
-            found = self._evidence.add(scores["bonafide"] - scores["spoof"], speech_ms)
+            self._model = self._choice.version
+            found = self._evidence.add(genuine_score(scores), speech_ms)
         except (InferenceError, ProcessorError, ValueError) as error:
             log.debug("voice_window_lost", track=self._track.track_id, error=type(error).__name__)
             return

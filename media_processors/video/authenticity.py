@@ -1,20 +1,21 @@
 """Face authenticity: is a face a person's, or was it swapped in? Evidence from pictures of a camera, where they may be judged."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from media_processors.asking import Choice
 from media_processors.base import Emit
-from media_processors.evidence import Assessment, Calibration, Evidence
+from media_processors.evidence import Assessment, Evidence
 from media_processors.findings import FaceAuthenticity
 from media_processors.frames import TrackRef, VideoFrame
 from media_processors.video.finder import FaceFinder
-from media_processors.video.looking import FaceStream, cut_out
+from media_processors.video.looking import FaceStream
 from media_processors.video.observer import FaceObserver
 from media_processors.video.tracker import FORGET_MS, TrackedFace
 from media_processors.video.validity import refusal
+from models.calibration import genuine_score
 from models.catalog import Task
+from models.faces import MARGIN, cut_out
 from models.questions import Picture, Scores
 
 ENOUGH_MS = 5_000
@@ -24,16 +25,9 @@ KEPT = 60
 LONGEST_MS = 1_000
 """A picture stands for the time since the one before it, and for no more than this."""
 TELL_MS = 1_000
-MARGIN = 0.15
-"""Around the detector's box; square, as the model was trained on."""
 MAX_FACES = 2
 """Of one picture: the largest."""
-SUREST = 1e-4
-"""Probabilities nearer to 0 or 1 than this say no more than this."""
 DEADLINE_MS = 2_000
-CALIBRATION = Calibration(slope=1.0, centre=1.5, doubt=0.08)
-"""By hand, between the three faces that models/README.md lists (real +7.6 and up, swapped -4.2 and down). The doubt is the share
-of errors that the model's authors report on their own videos; it errs far more on others."""
 GONE = Assessment("insufficient_evidence", "gone", None, None, 0, 0)
 """Of a face that is not there any more."""
 
@@ -62,10 +56,6 @@ class _Face:
     told: bool = False
 
 
-def _new_face(frame: VideoFrame, now_ms: int) -> _Face:
-    return _Face(Evidence(CALIBRATION, ENOUGH_MS, KEPT), frame.start_ms, frame.start_ms, now_ms, now_ms)
-
-
 class FaceAuthenticityStream(FaceStream):
     """Evidence about the faces of one track."""
 
@@ -74,6 +64,7 @@ class FaceAuthenticityStream(FaceStream):
         self._choice = choice
         self._entry = choice.required()
         self._model = choice.version
+        self._calibration = choice.calibration()
         self._faces: dict[str, _Face] = {}
 
     def refusal(self, face: TrackedFace, picture: Picture, frame: VideoFrame) -> str:
@@ -86,7 +77,7 @@ class FaceAuthenticityStream(FaceStream):
         now_ms = frame.arrival_ns // 1_000_000  # a publisher's own clock could make seconds of nothing
         self._forget(now_ms)
         for face in faces[:MAX_FACES]:
-            known = self._faces.setdefault(face.face_id, _new_face(frame, now_ms))
+            known = self._faces.setdefault(face.face_id, self._new_face(frame, now_ms))
             media_ms = min(LONGEST_MS, now_ms - known.seen_ms)
             known.seen_ms, known.end_ms = now_ms, frame.start_ms
             picture = Picture(cut_out(frame.image, face.box, margin=MARGIN, square=True))
@@ -95,6 +86,10 @@ class FaceAuthenticityStream(FaceStream):
             if now_ms - known.told_ms >= TELL_MS:
                 known.told_ms, known.told = now_ms, True
                 self.emit(self._finding(face.face_id, known, found))
+
+    def _new_face(self, frame: VideoFrame, now_ms: int) -> _Face:
+        evidence = Evidence(self._calibration, ENOUGH_MS, KEPT)
+        return _Face(evidence, frame.start_ms, frame.start_ms, now_ms, now_ms)
 
     def _forget(self, now_ms: int) -> None:
         """What was said of a face that has left stands no longer, and that is said."""
@@ -106,8 +101,8 @@ class FaceAuthenticityStream(FaceStream):
 
     async def _judge(self, known: _Face, picture: Picture, media_ms: int) -> Assessment:
         scores = await self._choice.ask(picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
-        real = min(1 - SUREST, max(SUREST, scores["real"]))
-        return known.evidence.add(math.log(real / (1 - real)), media_ms)
+        self._model = self._choice.version
+        return known.evidence.add(genuine_score(scores), media_ms)
 
     def _finding(self, face_id: str, known: _Face, found: Assessment) -> FaceAuthenticity:
         return FaceAuthenticity(

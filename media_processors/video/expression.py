@@ -12,10 +12,11 @@ from media_processors.base import Emit
 from media_processors.findings import Expression
 from media_processors.frames import TrackRef, VideoFrame
 from media_processors.video.finder import FaceFinder
-from media_processors.video.looking import FaceStream, cut_out
+from media_processors.video.looking import FaceStream
 from media_processors.video.observer import FaceObserver
 from media_processors.video.tracker import TrackedFace
 from models.catalog import Task
+from models.faces import cut_out
 from models.questions import Picture, Scores
 
 SPAN_MS = 2_000

@@ -5,9 +5,7 @@ import math
 from abc import ABC, abstractmethod
 
 import cv2
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from media_processors.base import Emit
 from media_processors.errors import ProcessorError
@@ -16,16 +14,14 @@ from media_processors.frames import AudioFrame, TrackRef, VideoFrame
 from media_processors.video.finder import FaceFinder
 from media_processors.video.tracker import FaceTracker, TrackedFace
 from models.errors import InferenceError
+from models.faces import FACE_PX
 from models.questions import FaceBox
 
-FACE_PX = 96
-"""A face must be so wide to be judged: the layer is chosen for it."""
 HEADROOM = 1.1
 """A head moves: the layer is one in which it may be by so much narrower than it is now."""
 MAX_LAYER_PX = 65_535
 
 log = structlog.get_logger()
-Image = NDArray[np.uint8]
 
 
 class FaceStream(ABC):
@@ -91,19 +87,3 @@ def wanted_width(boxes: tuple[FaceBox, ...], width: int) -> int:
     if not boxes or boxes[0].width <= 0:
         return 0
     return min(MAX_LAYER_PX, math.ceil(HEADROOM * FACE_PX * width / boxes[0].width))
-
-
-def cut_out(image: Image, box: FaceBox, *, margin: float = 0.0, square: bool = False) -> Image:
-    """The face, with `margin` of its size around it, as far as the picture goes. Raises ValueError if nothing is left."""
-    width, height = box.width * (1 + margin), box.height * (1 + margin)
-    if square:
-        width = height = max(width, height)
-    left, top = box.x + (box.width - width) / 2, box.y + (box.height - height) / 2
-    rows, columns = image.shape[:2]
-    face = image[
-        max(0, round(top)) : max(0, min(rows, round(top + height))),
-        max(0, round(left)) : max(0, min(columns, round(left + width))),
-    ]
-    if min(face.shape[:2]) < 2:
-        raise ValueError("the face lies outside the picture")
-    return np.asarray(face, np.uint8)

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from media_processors.video.looking import FACE_PX, Image
 from media_processors.video.pose import head_pose
+from models.faces import FACE_PX, Image
 from models.questions import FaceBox
 
 SHARP_SIZE_PX = 96

@@ -80,7 +80,7 @@ class SmallRunner(ABC, Generic[Q]):
         self._network = None
 
 
-class AasistRunner(SmallRunner[Sound]):
+class VoiceRunner(SmallRunner[Sound]):
     """Logits of `spoof` and `bonafide`."""
 
     takes = Sound
@@ -90,10 +90,6 @@ class AasistRunner(SmallRunner[Sound]):
     def own_labels(self) -> tuple[str, ...]:
         """In the order of the published weights."""
         return aasist.LABELS
-
-    def load(self, path: Path) -> torch.nn.Module:
-        """AASIST or AASIST-L."""
-        return aasist.load_published(path)
 
     def check(self, question: Sound) -> None:
         """It takes just one length."""
@@ -105,7 +101,17 @@ class AasistRunner(SmallRunner[Sound]):
         return question.pcm.astype(np.float32) / np.float32(32_768)
 
 
-class _FaceRunner(SmallRunner[Picture]):
+class AasistRunner(VoiceRunner):
+    """AASIST or AASIST-L."""
+
+    def load(self, path: Path) -> torch.nn.Module:
+        """As published, or as trained here from that."""
+        return aasist.load_published(path)
+
+
+class FaceRunner(SmallRunner[Picture]):
+    """Something about a face."""
+
     takes = Picture
     max_batch = 8
 
@@ -115,7 +121,7 @@ class _FaceRunner(SmallRunner[Picture]):
             raise ValueError(f"a face of {question.rgb.shape[1]} x {question.rgb.shape[0]} pixels")
 
 
-class MiniXceptionRunner(_FaceRunner):
+class MiniXceptionRunner(FaceRunner):
     """Probabilities of seven expressions."""
 
     def own_labels(self) -> tuple[str, ...]:
@@ -133,7 +139,7 @@ class MiniXceptionRunner(_FaceRunner):
         return grey.astype(np.float32)[None] / np.float32(127.5) - np.float32(1)
 
 
-class MesoInceptionRunner(_FaceRunner):
+class MesoInceptionRunner(FaceRunner):
     """The probability that a face is `real`."""
 
     def own_labels(self) -> tuple[str, ...]:
@@ -141,7 +147,7 @@ class MesoInceptionRunner(_FaceRunner):
         return ("real",)
 
     def load(self, path: Path) -> torch.nn.Module:
-        """MesoInception-4."""
+        """MesoInception-4, as published, or as trained here from that."""
         return meso_inception.load_published(path)
 
     def prepare(self, question: Picture) -> Numbers:

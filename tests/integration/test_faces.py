@@ -15,10 +15,11 @@ from media_processors.settings import ProcessingSettings
 from media_processors.video.authenticity import ENOUGH_MS, FaceAuthenticityObserver
 from media_processors.video.expression import ExpressionObserver
 from media_processors.video.faces import FacesObserver
-from media_processors.video.looking import FACE_PX, HEADROOM, FaceStream
+from media_processors.video.looking import HEADROOM, FaceStream
 from media_processors.video.observer import FaceObserver
 from models.client import InferenceClient
 from models.engine import SOCKET_NAME, Engine
+from models.faces import FACE_PX
 from models.settings import ModelSettings
 from models.store import Store
 from tests.integration.caption_rig import SHARED_MEDIA

@@ -2,7 +2,7 @@
 
 Jung et al., "AASIST: Audio Anti-Spoofing using Integrated Spectro-Temporal Graph Attention Networks", 2021, arXiv 2110.01200.
 In: sound [batch, 64,600], 16 kHz, in -1..1. Out: logits [batch, 2]: spoof, bona fide. Inference only, so the paper's dropout
-is not here. `load_published` reads the authors' weights (https://github.com/clovaai/aasist).
+is not here. `load_published` reads the authors' weights (https://github.com/clovaai/aasist), and ours after training.
 """
 
 from dataclasses import dataclass
@@ -83,6 +83,11 @@ class Aasist(nn.Module):
         ]
         logits: Tensor = self.head(torch.cat(readout, dim=1))
         return logits
+
+    def genuine(self, sound: Tensor) -> Tensor:
+        """Log-odds [batch] of being bona fide: what is trained."""
+        logits = self(sound)
+        return logits[:, 1] - logits[:, 0]
 
 
 class ResidualBlock(nn.Module):
@@ -265,7 +270,7 @@ _NAMES = [
     (r"attention\.bn\.", "attention.norm."),
     (r"(first|second)\.bn\.", r"\1.norm."),
 ]
-"""The published names, and ours; applied one after the other."""
+"""The published names, and ours; applied one after the other. No rule changes one of ours."""
 
 
 def load_published(path: Path) -> Aasist:

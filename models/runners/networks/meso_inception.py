@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.runners.networks.keras import as_torch, norm
-from models.runners.networks.weights import fill, read_keras
+from models.runners.networks.weights import fill, read_keras, read_torch
 
 SIZE_PIXELS = 256
 
@@ -35,13 +35,18 @@ class MesoInception4(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Probabilities [batch] of faces [batch, 3, 256, 256]."""
+        return torch.sigmoid(self.genuine(faces))
+
+    def genuine(self, faces: Tensor) -> Tensor:
+        """Log-odds [batch] of being real: what is trained."""
         image = functional.max_pool2d(self.norm1(self.inception1(faces)), 2)
         image = functional.max_pool2d(self.norm2(self.inception2(image)), 2)
         image = functional.max_pool2d(self.norm3(functional.relu(self.conv3(image))), 2)
         image = functional.max_pool2d(self.norm4(functional.relu(self.conv4(image))), 4)
         flat = image.permute(0, 2, 3, 1).flatten(1)  # the dense layer counts rows, columns, channels
         dense = functional.leaky_relu(self.dense(flat), 0.1)
-        return torch.sigmoid(self.head(dense)).squeeze(1)
+        logits: Tensor = self.head(dense)
+        return logits.squeeze(1)
 
 
 class Inception(nn.Module):
@@ -75,7 +80,7 @@ def _places() -> dict[str, str]:
 
 
 def load_published(path: Path) -> MesoInception4:
-    """The network ready to judge. Raises ValueError if the file is not its."""
+    """The network ready to judge, as its authors' Keras or our training wrote it. Raises ValueError if the file is not its."""
     network = MesoInception4()
-    fill(network, as_torch(read_keras(path), _places()))
+    fill(network, as_torch(read_keras(path), _places()) if path.suffix == ".h5" else read_torch(path))
     return network.eval()

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media_processors.video.looking import FACE_PX, HEADROOM, cut_out, wanted_width
+from media_processors.video.looking import HEADROOM, wanted_width
 from media_processors.video.pose import MEAN_FACE_MM, head_pose
 from media_processors.video.tracker import FORGET_MS, MAX_FACES, FaceTracker
 from media_processors.video.validity import refusal, sharpness
+from models.faces import FACE_PX, cut_out
 from models.questions import FaceBox
 
 WIDTH, HEIGHT = 640, 360
