@@ -58,14 +58,19 @@ class Choice:
         return entry.calibration
 
     async def ask(self, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float) -> A:
-        """What the model answers. Raises InferenceError, UnavailableError; a model that the engine refuses is here no longer."""
+        """What the model answers; `version` is then that of this answer.
+
+        Raises InferenceError, UnavailableError; a model that the engine refuses is here no longer.
+        """
         engine, entry = self._engine, self.required()
         if engine is None:
             raise UnavailableError(self.missing.reason, self.missing.command)
         try:
-            return await engine.ask(entry.name, question, wanted, room_id=room_id, deadline_ms=deadline_ms)
+            answered = await engine.ask(entry.name, question, wanted, room_id=room_id, deadline_ms=deadline_ms)
         except ModelUnavailableError as error:
             log.error("model_unavailable", task=self._task, reason=error.message)
             self.missing = Missing(error.message, error.command)
             self.entry = None
             raise
+        self.version = answered.model
+        return answered.answer

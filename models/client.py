@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -22,6 +23,15 @@ MAX_UNSENT_BYTES = 4 << 20
 """Ten windows of the longest kind. An engine that reads none of them gets no more to read."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[A]):
+    """An answer, and who gave it: while a model is exchanged, answers of both versions come."""
+
+    answer: A
+    model: str
+    """name@version."""
 
 
 class InferenceClient:
@@ -48,24 +58,26 @@ class InferenceClient:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def transcribe(self, model: str, utterance: Utterance, deadline_ms: float) -> Transcript:
+    async def transcribe(self, model: str, utterance: Utterance, deadline_ms: float) -> Answered[Transcript]:
         """What `model` hears in the window. Raises InferenceError: unavailable, overloaded, timeout, engine_gone, failed."""
         return await self.ask(model, utterance, Transcript, room_id=utterance.room_id, deadline_ms=deadline_ms)
 
-    async def ask(self, model: str, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float) -> A:
-        """What `model` answers; `wanted` is the kind of answer that its task has.
+    async def ask(
+        self, model: str, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float
+    ) -> Answered[A]:
+        """What `model` answers, and in which version; `wanted` is the kind of answer that its task has.
 
-        Raises InferenceError, as `transcribe` does, and ValueError for a picture that is too large to send.
+        Raises InferenceError, as `transcribe` does, and ValueError for a question that is too large to send.
         """
         fields = {"model": model, "room_id": room_id, "deadline_ms": deadline_ms, "question": question.to_wire()}
         reply = await self._ask("ask", fields, deadline_ms + GRACE_MS)
         try:
-            answer = answer_from_wire(reply)
+            answer, version = answer_from_wire(reply["answer"]), str(reply["model"])
         except (KeyError, TypeError, ValueError) as error:
             raise FailedError("malformed answer") from error
         if not isinstance(answer, wanted):
             raise FailedError(f"{model} answered {type(answer).__name__}, not {wanted.__name__}")
-        return answer
+        return Answered(answer, version)
 
     async def load(self, model: str, timeout_ms: float = 120_000) -> None:
         """Have the engine load `model`. Raises InferenceError; UnavailableError says what would help."""

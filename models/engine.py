@@ -2,7 +2,7 @@
 
 A host connects to `engine.sock` and sends `{id, op, ...}`; the answer is `{id, ok: true, result}` or `{id, ok: false, error}`.
 
-    ask     {model, room_id, deadline_ms, question}  -> an answer (`models.questions`)
+    ask     {model, room_id, deadline_ms, question}  -> {answer (`models.questions`), model: name@version}
     load    {model}                                  -> {version}, once the model is ready
     reload  {model}                                  -> {version}, of what the store has now; calls that run end with the old one
     unload  {model}                                  -> {}, the model goes after its last call
@@ -19,10 +19,11 @@ from typing import Any
 
 import structlog
 
-from models import catalog, wire
+from models import catalog, journal, wire
 from models.catalog import Catalog
 from models.errors import DeadlineError, FailedError, InferenceError, OverloadedError, UnavailableError
-from models.questions import question_from_wire
+from models.journal import Journal
+from models.questions import Text, question_from_wire
 from models.settings import ModelSettings
 from models.shelf import Shelf
 from models.speech import Utterance
@@ -38,16 +39,20 @@ log = structlog.get_logger()
 class Engine:
     """Serves models on a Unix socket."""
 
-    def __init__(self, socket_path: Path, settings: ModelSettings, models: Catalog | None = None) -> None:
+    def __init__(
+        self, socket_path: Path, settings: ModelSettings, models: Catalog | None = None, store: Store | None = None
+    ) -> None:
         self._socket_path = socket_path
         self._settings = settings
-        self.shelf = Shelf(models or catalog.load(), Store(settings.store_dir), settings)
+        self._journal = Journal(socket_path.with_name(journal.NAME))
+        self.shelf = Shelf(models or catalog.load(), store or Store(settings.store_dir), settings, self._journal)
         self._preloading: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen; the socket is for this user only."""
+        self._journal.open()
         self._socket_path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._accept, path=self._socket_path)
         self._socket_path.chmod(0o600)
@@ -70,6 +75,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.shelf.close()
+        self._journal.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(Connection(self.answer, reader, writer).run(), name="engine-connection")
@@ -102,10 +108,10 @@ class Engine:
                 model = await self.shelf.get(str(message["model"]))
         except TimeoutError as error:
             raise DeadlineError("the model is still being loaded") from error
-        if isinstance(question, Utterance) and not model.entry.speaks(question.language):
+        if isinstance(question, Utterance | Text) and not model.entry.speaks(question.language):
             raise UnavailableError(f"language: {model.entry.name} does not know {question.language!r}")
         answer = await model.ask(question, str(message["room_id"]), max(0.0, until_s - loop.time()) * 1000)
-        return answer.to_wire()
+        return {"answer": answer.to_wire(), "model": model.full_version}
 
 
 class Connection:

@@ -1,8 +1,10 @@
 """What models are asked and what they answer, apart from speech (`models.speech`). All of it crosses the engine's socket.
 
-A question is whole: nothing of it is remembered, so any engine can answer it, also one that was started a moment ago.
+A question is whole: nothing of it is remembered, so any engine can answer it, also one that was started a moment ago. A sound or
+a picture is also an answer: the one that was asked about, enhanced.
 """
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,10 @@ from models.speech import Transcript, Utterance
 
 MAX_PIXELS = 640 * 640
 """A larger picture does not fit into a message: who asks makes it smaller."""
+MAX_SAMPLES = 60 * 16_000
+"""A longer sound does not fit into a message: who asks cuts it."""
+MAX_CHARACTERS = 20_000
+"""Half an hour of speech. Who has more to ask about asks more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +29,16 @@ class Sound:
     """Shape (n,), mono."""
 
     def to_wire(self) -> dict[str, Any]:
-        """A msgpack-able map."""
+        """A msgpack-able map. Raises ValueError if it has more than `MAX_SAMPLES`."""
+        _check_length(self.pcm, MAX_SAMPLES, "samples")
         return {"kind": "sound", "pcm": self.pcm.astype("<i2").tobytes()}
 
     @classmethod
     def from_wire(cls, wire: dict[str, Any]) -> "Sound":
         """Raises KeyError, TypeError or ValueError if malformed."""
-        return cls(np.frombuffer(wire["pcm"], dtype="<i2"))
+        pcm = np.frombuffer(wire["pcm"], dtype="<i2")
+        _check_length(pcm, MAX_SAMPLES, "samples")
+        return cls(pcm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,56 @@ def _checked_size(height: int, width: int) -> tuple[int, int]:
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise ValueError(f"a picture of {width} x {height} pixels")
     return height, width
+
+
+def _check_length(what: Sized, most: int, unit: str) -> None:
+    if len(what) > most:
+        raise ValueError(f"{len(what)} {unit}, more than {most}")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Something that was said or written."""
+
+    text: str
+    language: str
+    """ISO 639-1. Never `auto`: no model of ours hears out of a text what language it is in."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """A msgpack-able map. Raises ValueError if it is longer than `MAX_CHARACTERS`, or its language is not told."""
+        _check_text(self)
+        return {"kind": "text", "text": self.text, "language": self.language}
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> "Text":
+        """Raises KeyError, TypeError or ValueError if malformed."""
+        text = cls(str(wire["text"]), str(wire["language"]))
+        _check_text(text)
+        return text
+
+
+def _check_text(text: Text) -> None:
+    _check_length(text.text, MAX_CHARACTERS, "characters")
+    if text.language in ("", "auto"):
+        raise ValueError("the language of a text must be told")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a text says, in short."""
+
+    text: str
+    read_characters: int
+    """How much of the question the model took in, from its beginning; the rest is for another question."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """A msgpack-able map."""
+        return {"kind": "summary", "text": self.text, "read_characters": self.read_characters}
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> "Summary":
+        """Raises KeyError, TypeError or ValueError if malformed."""
+        return cls(str(wire["text"]), int(wire["read_characters"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +172,22 @@ class Faces:
         )
 
 
-Question = Utterance | Sound | Picture
-Answer = Transcript | Scores | Faces
+Question = Utterance | Sound | Picture | Text
+Answer = Transcript | Scores | Faces | Summary | Sound | Picture
 
-_QUESTIONS: dict[str, type[Utterance] | type[Sound] | type[Picture]] = {
+_QUESTIONS: dict[str, type[Utterance] | type[Sound] | type[Picture] | type[Text]] = {
     "utterance": Utterance,
     "sound": Sound,
     "picture": Picture,
+    "text": Text,
 }
-_ANSWERS: dict[str, type[Transcript] | type[Scores] | type[Faces]] = {
+_ANSWERS: dict[str, type[Transcript] | type[Scores] | type[Faces] | type[Summary] | type[Sound] | type[Picture]] = {
     "transcript": Transcript,
     "scores": Scores,
     "faces": Faces,
+    "summary": Summary,
+    "sound": Sound,
+    "picture": Picture,
 }
 
 

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,9 +21,6 @@ class ModelSettings(BaseModel):
     )
     max_store_gb: float = Field(
         default=20.0, gt=0, description="what pulled weights may take on the disk, in 10^9 bytes"
-    )
-    whisper_precision: Literal["int8", "fp32"] = Field(
-        default="int8", description="int8: dynamic quantisation of linear layers on CPU, about twice as fast"
     )
     pocketsphinx_decoders: int = Field(
         default_factory=_default_decoders,

@@ -2,7 +2,10 @@
 
 import asyncio
 import dataclasses
+import math
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +14,11 @@ import structlog
 from models.batching import Batcher
 from models.catalog import Catalog, ModelEntry
 from models.errors import InferenceError, UnavailableError
+from models.journal import Journal
 from models.questions import Answer, Question
 from models.runners import Runner, create_runner
 from models.settings import ModelSettings
-from models.store import Store
+from models.store import CorruptModelError, Store
 
 log = structlog.get_logger()
 
@@ -24,17 +28,20 @@ State = Literal["loading", "ready", "draining", "closed"]
 class LoadedModel:
     """A model, its runner and its batcher."""
 
-    def __init__(self, entry: ModelEntry, version: str, runner: Runner[Any, Any], max_queued: int) -> None:
+    def __init__(
+        self, entry: ModelEntry, version: str, runner: Runner[Any, Any], journal: Journal, max_queued: int
+    ) -> None:
         self.entry = entry
         self.version = version
         self.runner = runner
+        self._journal = journal
         self.state: State = "loading"
         self.memory_bytes = 0
         """By how much the process grew while it was loaded: what unloading it is hoped to free."""
         self.used_s = time.monotonic()
         self.load_s = 0.0
         self.batcher: Batcher[Question, Answer] = Batcher(
-            runner.run,
+            self._run,
             max_batch=runner.max_batch,
             max_wait_ms=runner.max_wait_ms,
             max_queued=max_queued,
@@ -44,7 +51,8 @@ class LoadedModel:
     async def start(self) -> None:
         """Load the weights. Raises UnavailableError."""
         began, before = time.monotonic(), resident_bytes()
-        await self.runner.start()
+        with self._at_work():
+            await self.runner.start()
         self.batcher.start()
         self.load_s = time.monotonic() - began
         self.memory_bytes = max(self.entry.size_bytes, resident_bytes() - before)
@@ -57,6 +65,20 @@ class LoadedModel:
         self.runner.check(question)
         self.used_s = time.monotonic()
         return await self.batcher.submit(question, room_id=room_id, deadline_ms=deadline_ms)
+
+    async def _run(self, batch: Sequence[Question]) -> Sequence[Answer]:
+        with self._at_work():
+            answers: Sequence[Answer] = await self.runner.run(batch)
+            return answers
+
+    def _at_work(self) -> AbstractContextManager[None]:
+        """What runs in processes of its own cannot end this one."""
+        return nullcontext() if self.runner.isolated else self._journal.at_work(self.entry.name)
+
+    @property
+    def full_version(self) -> str:
+        """name@version."""
+        return f"{self.entry.name}@{self.version}"
 
     @property
     def idle(self) -> bool:
@@ -88,9 +110,10 @@ class LoadedModel:
 class Shelf:
     """All loaded models of an engine."""
 
-    def __init__(self, models: Catalog, store: Store, settings: ModelSettings) -> None:
+    def __init__(self, models: Catalog, store: Store, settings: ModelSettings, journal: Journal) -> None:
         self._catalog = models
         self._store = store
+        self._journal = journal
         self._settings = settings
         self._models: dict[str, LoadedModel] = {}
         self._loading = asyncio.Lock()
@@ -155,12 +178,15 @@ class Shelf:
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
     async def _load(self, name: str) -> LoadedModel:
-        try:
-            entry = self._catalog.get(name)
-        except KeyError as error:
-            raise UnavailableError(str(error.args[0])) from error
+        entry = self._entry(name)
+        if (banned_s := self._journal.banned_s(name)) > 0:
+            minutes = math.ceil(banned_s / 60)
+            raise UnavailableError(
+                f"it ended the engine twice in a row; it is tried again in {minutes} min",
+                f"candor models verify {name}",
+            )
         runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings)
-        model = LoadedModel(entry, version, runner, self._settings.max_queued)
+        model = LoadedModel(entry, version, runner, self._journal, self._settings.max_queued)
         self._make_room(entry)
         try:
             await model.start()
@@ -176,6 +202,18 @@ class Shelf:
             raise
         log.info("model_loaded", model=name, version=version, load_s=round(model.load_s, 2))
         return model
+
+    def _entry(self, name: str) -> ModelEntry:
+        """Of the catalog, or trained here and no fixture. Raises UnavailableError."""
+        try:
+            trained = self._store.lock().trained.get(name)
+            if trained is None:
+                return self._catalog.get(name)
+        except (KeyError, CorruptModelError) as error:
+            raise UnavailableError(str(error.args[0])) from error
+        if trained.fixture:
+            raise UnavailableError(f"fixture: {name}: {trained.fixture}", f"candor models evaluate {name}")
+        return trained.entry(name)
 
     def _make_room(self, wanted: ModelEntry) -> None:
         """While the process would be over its budget, the idle model that was not used for longest goes."""

@@ -27,7 +27,7 @@ from models.trained import TrainedModel
 LOCK_NAME = "models.lock"
 WEIGHTS_NAME = "weights.pth"
 """Of a head that was trained here, the file that a runner loads."""
-_INSTALL = {"vosk": "pip install vosk", "speechbrain": "pip install speechbrain"}
+_INSTALL = {"vosk": "pip install vosk"}
 """Packages that `make models` does not bring."""
 
 
@@ -43,6 +43,8 @@ class LockedModel(BaseModel):
     """Of an archive: its sha256. Of a head that was trained here: the first 40 digits of its weights' sha256."""
     files: dict[str, str]
     """Path inside the repository -> sha256, hexadecimal."""
+    random: bool = False
+    """Weights that a test made up: the right architecture, nothing learned. No store of the product opens them."""
 
     @property
     def folder(self) -> PurePosixPath:
@@ -107,10 +109,14 @@ class Busy(Exception):  # noqa: N818  # an answer, not a fault
 
 
 class Store:
-    """Weights on this machine."""
+    """Weights on this machine.
 
-    def __init__(self, root: Path) -> None:
+    `allow_random` is for tests alone: no setting, no command and no environment variable can ask for it.
+    """
+
+    def __init__(self, root: Path, *, allow_random: bool = False) -> None:
         self.root = root
+        self._allow_random = allow_random
 
     def lock(self) -> Lock:
         """The lock, empty if there is none. Raises CorruptModelError if it cannot be read."""
@@ -227,6 +233,8 @@ class Store:
             return Missing(str(error), pull)
         if locked is None or (locked.kind, locked.repository) != (source.kind, source.repository):
             return Missing("its weights have not been pulled", pull)
+        if locked.random and not self._allow_random:
+            return Missing("its weights are random numbers that a test made up", pull)
         return self._whole(locked, locked.files, pull)
 
     def _locate_trained(self, name: str, source: LocalSource) -> Located | Missing:

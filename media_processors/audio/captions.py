@@ -204,11 +204,12 @@ class CaptionStream:
         )
         deadline_ms = FINAL_DEADLINE_MS if window.final else INTERIM_DEADLINE_MS
         try:
-            transcript = await self._engine.transcribe(self._entry.name, utterance, deadline_ms)
+            answered = await self._engine.transcribe(self._entry.name, utterance, deadline_ms)
         except InferenceError as error:
             self._lost(error)
             self._settle(window, segment)
             return
+        transcript, self._model = answered.answer, answered.model
         segment.language = transcript.language
         if invented(transcript):
             self._settle(window, segment)

@@ -63,6 +63,7 @@ class ExpressionStream(FaceStream):
             return
         picture = Picture(cut_out(frame.image, faces[0].box))
         scores = await self._choice.ask(picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
+        self._model = self._choice.version
         self._heard(frame, faces[0].face_id, scores)
 
     def _heard(self, frame: VideoFrame, face_id: str, scores: Scores) -> None:

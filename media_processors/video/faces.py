@@ -33,12 +33,14 @@ class FacesStream(FaceStream):
 
     def __init__(self, finder: FaceFinder, track: TrackRef, emit: Emit) -> None:
         super().__init__(finder, track, emit)
+        self._choice = finder.choice
         self._model = finder.choice.version
         self._facing: deque[tuple[int, bool]] = deque()
         self._empty = False
 
     async def look(self, frame: VideoFrame, faces: list[TrackedFace]) -> None:
         """A finding per picture; of an empty room only the first."""
+        self._model = self._choice.version
         height, width = frame.image.shape[:2]
         seen: list[SeenFace] = []
         for face in faces:

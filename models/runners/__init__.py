@@ -1,10 +1,13 @@
 """Code that runs a family of models. Only modules in here may import torch or transformers, and only when they are asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from models import precision
 from models.catalog import ModelEntry
 from models.errors import UnavailableError
+from models.precision import Device, Precision
 from models.runners.base import Runner
 from models.settings import ModelSettings
 from models.store import CorruptModelError, Located, Missing, Store
@@ -12,10 +15,24 @@ from models.store import CorruptModelError, Located, Missing, Store
 __all__ = ["Runner", "create_runner"]
 
 
-def create_runner(entry: ModelEntry, store: Store, settings: ModelSettings) -> tuple[Runner[Any, Any], str]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is known of a model before its runner is made."""
+
+    entry: ModelEntry
+    located: Located
+    settings: ModelSettings
+    tuned: Mapping[Device, Precision]
+    """By kind of device, what it computes in best; only models of the hub look at it."""
+
+
+def create_runner(
+    entry: ModelEntry, store: Store, settings: ModelSettings, tuned: Mapping[Device, Precision] | None = None
+) -> tuple[Runner[Any, Any], str]:
     """The runner of a model, its weights verified, not yet started, and their version. Raises UnavailableError.
 
     Reads every file of the model: call it from a thread. The lock is read once: what is verified is what is loaded.
+    `tuned` replaces what `candor models tune` wrote into the store.
     """
     located = store.locate(entry)
     if isinstance(located, Missing):
@@ -26,38 +43,49 @@ def create_runner(entry: ModelEntry, store: Store, settings: ModelSettings) -> t
         raise UnavailableError(f"{entry.name}: {error}", f"candor models pull {entry.name}") from error
     if entry.runner not in _RUNNERS:
         raise UnavailableError(f"{entry.name} is not a model that the engine runs")
-    return _RUNNERS[entry.runner](entry, located, settings), located.version
+    try:
+        choice = precision.chosen(store.root, entry.name, located.version) if tuned is None else tuned
+    except ValueError as error:
+        raise UnavailableError(str(error), "candor models tune") from error
+    return _RUNNERS[entry.runner](_Wanted(entry, located, settings, choice)), located.version
 
 
-def _pocketsphinx(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:
+def _pocketsphinx(wanted: _Wanted) -> Runner[Any, Any]:
     from models.runners.pocketsphinx import PocketSphinxRunner
 
-    return PocketSphinxRunner(settings.pocketsphinx_decoders)
+    return PocketSphinxRunner(wanted.settings.pocketsphinx_decoders)
 
 
-def _whisper(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:
-    from models.runners.whisper import WhisperRunner
-
-    return WhisperRunner(located.path, settings.whisper_precision)
-
-
-def _yunet(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:
+def _yunet(wanted: _Wanted) -> Runner[Any, Any]:
     from models.runners.yunet import YunetRunner
 
-    return YunetRunner(located.file, entry.image_pixels or 320)
+    return YunetRunner(wanted.located.file, wanted.entry.image_pixels or 320)
 
 
-def _network(entry: ModelEntry, located: Located, settings: ModelSettings) -> Runner[Any, Any]:
+def _network(wanted: _Wanted) -> Runner[Any, Any]:
     from models.runners.small import RUNNERS
 
-    return RUNNERS[entry.runner](located.file, entry.labels)
+    return RUNNERS[wanted.entry.runner](wanted.located.file, wanted.entry.labels)
 
 
-_RUNNERS: dict[str, Callable[[ModelEntry, Located, ModelSettings], Runner[Any, Any]]] = {
+def _hub(wanted: _Wanted) -> Runner[Any, Any]:
+    from models.runners.families import FAMILIES
+
+    return FAMILIES[wanted.entry.runner](wanted.entry, wanted.located.path, wanted.tuned)
+
+
+_RUNNERS: dict[str, Callable[[_Wanted], Runner[Any, Any]]] = {
     "pocketsphinx": _pocketsphinx,
-    "whisper": _whisper,
     "yunet": _yunet,
     "aasist": _network,
     "mini_xception": _network,
     "meso_inception": _network,
+    "whisper": _hub,
+    "text_classification": _hub,
+    "audio_classification": _hub,
+    "image_classification": _hub,
+    "summary": _hub,
+    "upscaling": _hub,
+    "sepformer": _hub,
+    "metricgan": _hub,
 }

@@ -20,6 +20,8 @@ class Runner(Protocol[Q, A]):
     """How long the first of a batch may wait for company."""
     concurrency: int
     """Calls that may run at the same time."""
+    isolated: bool
+    """Whether it computes in processes of its own, so that it cannot end the engine's."""
 
     async def start(self) -> None:
         """Load. Raises UnavailableError."""

@@ -21,6 +21,7 @@ class PocketSphinxRunner:
     takes = Utterance
     max_batch = 1
     max_wait_ms = 0.0
+    isolated = True
 
     def __init__(self, decoders: int) -> None:
         self.concurrency = max(1, decoders // 2)

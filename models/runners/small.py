@@ -25,6 +25,7 @@ class SmallRunner(ABC, Generic[Q]):
     takes: type[Q]
     max_batch: int
     max_wait_ms = 10.0
+    isolated = False
     concurrency = 1
 
     def __init__(self, path: Path, labels: Sequence[str]) -> None:

@@ -4,18 +4,17 @@ Every window is decoded afresh: the encoder hears it padded to 30 s, one decoder
 spoke, greedy generation gives the text.
 """
 
-import asyncio
-import warnings
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
-from models.errors import FailedError, UnavailableError
+from models.errors import UnavailableError
+from models.runners.hub import HubRunner, noise, numbers
+from models.runners.loader import read, read_model
 from models.speech import SAMPLE_RATE_HZ, Transcript, Utterance, Word
 
 MAX_NEW_TOKENS = 128
@@ -25,98 +24,58 @@ _UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km"}
 """Languages written without spaces: a character counts as a word."""
 
 
-class WhisperRunner:
-    """`Runner` on one thread of its own, which torch frees the GIL from."""
+class WhisperRunner(HubRunner[Utterance, Transcript]):
+    """Windows of speech to text."""
 
     takes = Utterance
     max_batch = 4
     max_wait_ms = 20.0
-    concurrency = 1
 
-    def __init__(self, path: Path, precision: Literal["int8", "fp32"]) -> None:
-        self._path = path
-        self._precision = precision
-        self._model: _Loaded | None = None
+    def load(self) -> tuple[str, Any]:
+        """Weights, feature extractor and tokenizer."""
+        self._features = read(transformers.WhisperFeatureExtractor.from_pretrained, self.path)
+        self._tokenizer = read(transformers.WhisperTokenizer.from_pretrained, self.path)
+        self._no_speech = _token_of(self._tokenizer, _NO_SPEECH_TOKENS)
+        model = read_model(transformers.WhisperForConditionalGeneration, self.path)
+        self._start_token = int(model.generation_config.decoder_start_token_id)
+        self._languages: dict[int, str] = {
+            token: name.strip("<|>") for name, token in model.generation_config.lang_to_id.items()
+        }
+        return str(model.config.model_type), model
 
-    async def start(self) -> None:
-        """Load the weights. Raises UnavailableError if they are not a whole Whisper."""
-        self._model = await asyncio.to_thread(_Loaded, self._path, self._precision)
+    def example(self) -> Utterance:
+        """One second."""
+        return Utterance("", "", "", noise(1.0, SAMPLE_RATE_HZ).pcm, final=True, language="auto")
 
     def check(self, question: Utterance) -> None:
         """Any window will do."""
 
-    async def run(self, batch: Sequence[Utterance]) -> list[Transcript]:
-        """One transcript per utterance. Raises FailedError before `start`."""
-        if self._model is None:
-            raise FailedError("the model is not loaded")
-        return await asyncio.to_thread(self._model.transcribe, batch)
-
-    async def close(self) -> None:
-        """Let the weights go."""
-        self._model = None
-
-
-class _Loaded:
-    """Weights, feature extractor and tokenizer. Called from one thread at a time."""
-
-    def __init__(self, path: Path, precision: Literal["int8", "fp32"]) -> None:
-        torch.set_num_threads(1)
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        # B615 wants a revision for each; these are files of the store, already verified against its lock.
-        try:
-            self._features = transformers.WhisperFeatureExtractor.from_pretrained(path, **local)  # nosec B615
-            self._tokenizer = transformers.WhisperTokenizer.from_pretrained(path, **local)  # nosec B615
-            model, report = transformers.WhisperForConditionalGeneration.from_pretrained(  # nosec B615
-                path, use_safetensors=True, output_loading_info=True, **local
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UnavailableError(f"its files cannot be loaded: {error}") from error
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise UnavailableError(f"{len(missing)} weights are missing and would be random, among them {missing[0]}")
-        self._model = _quantised(model.eval()) if precision == "int8" else model.eval()
-        self._start = int(model.generation_config.decoder_start_token_id)
-        self._languages: dict[int, str] = {
-            token: name.strip("<|>") for name, token in model.generation_config.lang_to_id.items()
-        }
-        self._no_speech = _token_of(self._tokenizer, _NO_SPEECH_TOKENS)
-
-    def transcribe(self, batch: Sequence[Utterance]) -> list[Transcript]:
+    def answer(self, batch: Sequence[Utterance]) -> list[Transcript]:
+        """One transcript per utterance."""
         sounds = [utterance.pcm.astype(np.float32) / 32_768 for utterance in batch]
         features = self._features(sounds, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
-        with torch.inference_mode():
-            encoded = self._model.get_encoder()(features)
-            first = torch.full((len(batch), 1), self._start)
-            logits = self._model(encoder_outputs=encoded, decoder_input_ids=first).logits[:, -1]
-            languages = [self._language(row, utterance.language) for row, utterance in zip(logits, batch, strict=True)]
-            tokens = self._model.generate(
-                encoder_outputs=encoded,
-                language=languages,
-                task="transcribe",
-                max_new_tokens=MAX_NEW_TOKENS,
-                do_sample=False,
-                num_beams=1,
-            )
-        silences = torch.softmax(logits.float(), dim=-1)[:, self._no_speech].tolist()
+        assert self.placement is not None  # nosec B101  # set before the first answer
+        encoded = self._model.get_encoder()(self.placement.send(features))
+        first = torch.full((len(batch), 1), self._start_token, device=self.placement.device)
+        logits = self._model(encoder_outputs=encoded, decoder_input_ids=first).logits[:, -1]
+        silences = numbers(torch.softmax(logits.float(), dim=-1))[:, self._no_speech]
+        languages = [self._language(row, utterance.language) for row, utterance in zip(logits, batch, strict=True)]
+        tokens = self._model.generate(
+            encoder_outputs=encoded,
+            language=languages,
+            task="transcribe",
+            max_new_tokens=MAX_NEW_TOKENS,
+            do_sample=False,
+            num_beams=1,
+        )
         texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [_transcript(*answer) for answer in zip(texts, languages, silences, strict=True)]
+        return [_transcript(*answer) for answer in zip(texts, languages, map(float, silences), strict=True)]
 
     def _language(self, logits: torch.Tensor, wanted: str) -> str:
         if wanted != "auto":
             return wanted
         tokens = list(self._languages)
         return self._languages[tokens[int(logits[tokens].argmax())]]
-
-
-def _quantised(model: Any) -> Any:
-    """Linear layers in int8, activations quantised as they come."""
-    with warnings.catch_warnings():
-        # Its successor torchao is one more package; torch is pinned to a version that still has this.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
 
 
 def _token_of(tokenizer: Any, names: Sequence[str]) -> int:

@@ -25,6 +25,7 @@ class YunetRunner:
     takes = Picture
     max_batch = 1
     max_wait_ms = 0.0
+    isolated = False
     concurrency = 1
 
     def __init__(self, path: Path, pixels: int) -> None:

@@ -27,6 +27,7 @@ class Runner:
     takes = Utterance
     max_batch = 1
     max_wait_ms = 0.0
+    isolated = False
     concurrency = 1
 
     def __init__(self) -> None:
@@ -79,8 +80,9 @@ async def client(runner: Runner, tmp_path: Path) -> AsyncIterator[InferenceClien
 
 
 async def test_a_window_is_answered(client: InferenceClient) -> None:
-    transcript = await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
-    assert transcript == Transcript((Word(" 160", 0, 10, 0.5),), "en", 0.1, 1.2)
+    answered = await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+    assert answered.answer == Transcript((Word(" 160", 0, 10, 0.5),), "en", 0.1, 1.2)
+    assert answered.model == "pocketsphinx-en-us@1"
     stats = await client.stats()
     assert stats["pocketsphinx-en-us"]["answered"] == 1
 

@@ -13,7 +13,7 @@ from media_processors.base import HostServices
 from media_processors.findings import Caption, Finding
 from media_processors.frames import AudioFrame, TrackRef
 from media_processors.settings import ProcessingSettings
-from models.client import InferenceClient
+from models.client import Answered, InferenceClient
 from models.errors import DeadlineError, EngineGoneError, InferenceError, UnavailableError
 from models.speech import Transcript, Utterance, Word
 from models.store import Missing, Store
@@ -30,19 +30,20 @@ class ScriptedEngine(InferenceClient):
         super().__init__(Path("unused"))
         self.answers: list[Answer] = []
         self.asked: list[Utterance] = []
+        self.version = "pocketsphinx-en-us@5.1.1"
         self.released = asyncio.Event()
         self.released.set()
 
     async def load(self, model: str, timeout_ms: float = 0) -> None:
         """Everything is loaded."""
 
-    async def transcribe(self, model: str, utterance: Utterance, deadline_ms: float) -> Transcript:
+    async def transcribe(self, model: str, utterance: Utterance, deadline_ms: float) -> Answered[Transcript]:
         self.asked.append(utterance)
         await self.released.wait()
         answer = self.answers.pop(0)
         if isinstance(answer, InferenceError):
             raise answer
-        return answer
+        return Answered(answer, self.version)
 
 
 def heard(text: str, no_speech: float | None = None, compression: float | None = None) -> Transcript:
@@ -107,6 +108,14 @@ async def test_interim_then_final_with_a_stable_prefix(scene: Scene) -> None:
     assert (first.epoch, first.track_id, first.quality, first.language) == (3, "track", "test", "en")
     assert first.model.startswith("pocketsphinx-en-us@")
     assert [utterance.final for utterance in scene.engine.asked] == [False, False, True]
+
+
+async def test_a_caption_names_the_version_that_heard_it(scene: Scene) -> None:
+    scene.engine.answers = [heard("and so"), heard("and so my")]
+    await scene.speak(720)
+    scene.engine.version = "pocketsphinx-en-us@6"
+    await scene.speak(700)
+    assert [caption.model for caption in scene.said] == ["pocketsphinx-en-us@5.1.1", "pocketsphinx-en-us@6"]
 
 
 async def test_silence_asks_nothing(scene: Scene) -> None:
