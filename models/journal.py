@@ -2,8 +2,8 @@
 
 A library can end the whole process (a bad instruction, memory that the system takes back), and with it every model. Which one it
 was nobody can ask any more; so the journal says which were loading or answering. Once may be anybody's fault, also of somebody who
-killed the engine; a model that was at work at two deaths in a row is not loaded for `BAN_S`. One that was only there by chance is
-left alone with it: known, accepted, and over after the same time.
+killed the engine; a model that was at work at two deaths within `BAN_S` is not loaded for as long. One that was only there by
+chance is left alone with it: known, accepted, and over after the same time.
 """
 
 import json
@@ -28,7 +28,7 @@ class _Page(BaseModel):
 
     at_work: list[str] = []
     suspects: dict[str, float] = {}
-    """Models that were at work when the engine before this one died, and until when that is remembered."""
+    """Models that were at work when an engine died, and until when that is remembered."""
     banned: dict[str, float] = {}
     """Until when; both in seconds of CLOCK_MONOTONIC, which all processes of a machine share until it restarts."""
 
@@ -52,11 +52,12 @@ class Journal:
             return
         now = time.monotonic()
         self._page.banned = {name: until for name, until in left.banned.items() if until > now}
-        again = [name for name in left.at_work if left.suspects.get(name, now) > now]
-        for name in again:
-            log.error("model_ended_the_engine", model=name)
-            self._page.banned[name] = now + BAN_S
-        self._page.suspects = dict.fromkeys(left.at_work, now + BAN_S)
+        self._page.suspects = {name: until for name, until in left.suspects.items() if until > now}
+        for name in left.at_work:
+            if name in self._page.suspects:
+                log.error("model_left_alone", model=name, banned_s=BAN_S)
+                self._page.banned[name] = now + BAN_S
+            self._page.suspects[name] = now + BAN_S
         self._write()
 
     def banned_s(self, name: str) -> float:

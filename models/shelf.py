@@ -182,7 +182,7 @@ class Shelf:
         if (banned_s := self._journal.banned_s(name)) > 0:
             minutes = math.ceil(banned_s / 60)
             raise UnavailableError(
-                f"it ended the engine twice in a row; it is tried again in {minutes} min",
+                f"the engine died twice while it was at work; it is tried again in {minutes} min",
                 f"candor models verify {name}",
             )
         runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings)

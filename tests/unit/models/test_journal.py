@@ -64,7 +64,7 @@ async def test_a_model_that_ends_the_engine_twice_is_left_alone_and_the_others_g
         assert await process.wait() == -signal.SIGABRT
     await start()
     with pytest.raises(
-        UnavailableError, match="ended the engine twice in a row; it is tried again in 10 min"
+        UnavailableError, match="died twice while it was at work; it is tried again in 10 min"
     ) as caught:
         await client.ask(DEADLY, HELLO, Scores, **ROOM)
     assert caught.value.command == f"candor models verify {DEADLY}"
@@ -94,7 +94,7 @@ def test_one_death_is_nobodys_fault(tmp_path: Path, clock: list[float]) -> None:
     assert die_at_work(tmp_path / NAME, "a", "b").banned_s("a") == 0
 
 
-def test_who_was_at_work_at_two_deaths_in_a_row_is_left_alone_for_a_while(tmp_path: Path, clock: list[float]) -> None:
+def test_who_was_at_work_at_two_deaths_is_left_alone_for_a_while(tmp_path: Path, clock: list[float]) -> None:
     die_at_work(tmp_path / NAME, "a", "b")
     after = die_at_work(tmp_path / NAME, "b", "c")
     assert (after.banned_s("a"), after.banned_s("b"), after.banned_s("c")) == (0, BAN_S, 0)
