@@ -1,11 +1,11 @@
-"""Models of the real architectures with tiny sizes and random weights, put into a store as `candor models pull` would have.
+"""Models of the real architectures with random weights, tiny unless asked otherwise, put into a store as `pull` would have.
 
 The lock says that their weights are random: only a `Store(..., allow_random=True)` opens them, which nothing but a test makes.
 Needs torch and transformers.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,50 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LANGUAGES = ("en", "zh")
 """Of the Whisper."""
 TINY_SEPFORMER = sepformer.Shape(channels=16, chunk=20, layers=1, heads=2, hidden=32)
-_SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-}
-_CONVOLUTIONS: dict[str, Any] = {
+_TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+_CONVOLUTIONS = {
     "conv_dim": (16,) * 7,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
     "classifier_proj_size": 16,
 }
+_DECODER = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+}
+Sizes = Mapping[str, Any]
+"""What a configuration of transformers is made with, or the shape of a SepFormer."""
+TINY: dict[str, Sizes] = {
+    "whisper": _DECODER,
+    "distilroberta": _TRANSFORMER,
+    "wav2vec2": _TRANSFORMER | _CONVOLUTIONS,
+    "wavlm": _TRANSFORMER | _CONVOLUTIONS,
+    "vit": _TRANSFORMER | {"image_size": 32, "patch_size": 16},
+    "bart": _DECODER | {"max_position_embeddings": 128},
+    "swin2sr": {"embed_dim": 16, "depths": [1], "num_heads": [2]},
+    "sepformer": {"shape": TINY_SEPFORMER},
+    "metricgan": {},
+}
 
 
-def install(root: Path, entry: ModelEntry, *, labels: Sequence[str] | None = None) -> Path:
+def install(
+    root: Path, entry: ModelEntry, *, labels: Sequence[str] | None = None, sizes: Mapping[str, Sizes] = TINY
+) -> Path:
     """Make the model of a row of the catalog and lock it; returns its folder, which has just the files that the row names.
 
-    `labels`: what its configuration says that it answers, if not what the catalog says.
+    `labels`: what its configuration says that it answers, if not what the catalog says. `sizes`: by architecture.
     """
     assert isinstance(entry.source, HubSource)
     folder = root / "hf" / entry.source.repository / COMMIT
     folder.mkdir(parents=True)
     torch.manual_seed(1)
-    BUILDERS[entry.name](folder, entry.labels if labels is None else labels)
+    build, architecture = BUILDERS[entry.name]
+    build(folder, entry.labels if labels is None else labels, sizes[architecture])
     for path in folder.iterdir():
         if path.name not in [*entry.source.files, *entry.source.one_of]:
             path.unlink()
@@ -80,7 +100,7 @@ def _byte_vocabulary(folder: Path, specials: Sequence[str], settings: dict[str, 
     return len(tokens)
 
 
-def whisper(folder: Path, labels: Sequence[str]) -> None:
+def whisper(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """Whisper; it has no labels."""
     del labels
     tokenizer = _whisper_tokenizer(folder)
@@ -88,14 +108,7 @@ def whisper(folder: Path, labels: Sequence[str]) -> None:
     end, start = ids("<|endoftext|>"), ids("<|startoftranscript|>")
     model = transformers.WhisperForConditionalGeneration(
         transformers.WhisperConfig(
-            vocab_size=len(tokenizer),
-            d_model=16,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=32,
-            decoder_ffn_dim=32,
+            **{"vocab_size": len(tokenizer), **sizes},
             pad_token_id=end,
             bos_token_id=end,
             eos_token_id=end,
@@ -135,63 +148,58 @@ def _whisper_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def distilroberta(folder: Path, labels: Sequence[str]) -> None:
+def distilroberta(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """RoBERTa with a classifier."""
     specials = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
     settings = {"tokenizer_class": "RobertaTokenizer", "model_max_length": 512}
     size = _byte_vocabulary(folder, specials, settings)
     (folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": "<pad>"}))
-    config = transformers.RobertaConfig(
-        vocab_size=size, max_position_embeddings=514, type_vocab_size=1, **_SIZES, **_labelled(labels)
-    )
+    sizes = {"vocab_size": size, **sizes}
+    config = transformers.RobertaConfig(max_position_embeddings=514, type_vocab_size=1, **sizes, **_labelled(labels))
     transformers.RobertaForSequenceClassification(config).save_pretrained(folder)
 
 
-def wav2vec2(folder: Path, labels: Sequence[str]) -> None:
+def wav2vec2(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """wav2vec 2.0 with a classifier."""
-    config = transformers.Wav2Vec2Config(**_SIZES, **_CONVOLUTIONS, **_labelled(labels))
+    config = transformers.Wav2Vec2Config(**sizes, **_labelled(labels))
     transformers.Wav2Vec2ForSequenceClassification(config).save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
 
 
-def wavlm(folder: Path, labels: Sequence[str]) -> None:
+def wavlm(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """WavLM with a classifier."""
-    config = transformers.WavLMConfig(**_SIZES, **_CONVOLUTIONS, **_labelled(labels))
+    config = transformers.WavLMConfig(**sizes, **_labelled(labels))
     transformers.WavLMForSequenceClassification(config).save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
 
 
-def bare_wavlm(folder: Path, labels: Sequence[str]) -> None:
+def bare_wavlm(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """WavLM as `microsoft/wavlm-base-plus` has it: no classifier."""
-    config = transformers.WavLMConfig(**_SIZES, **_CONVOLUTIONS, **_labelled(labels))
+    config = transformers.WavLMConfig(**sizes, **_labelled(labels))
     transformers.WavLMModel(config).save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
 
 
-def vit(folder: Path, labels: Sequence[str]) -> None:
+def vit(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """A vision transformer with a classifier."""
-    config = transformers.ViTConfig(image_size=32, patch_size=16, **_SIZES, **_labelled(labels))
+    config = transformers.ViTConfig(**sizes, **_labelled(labels))
     transformers.ViTForImageClassification(config).save_pretrained(folder)
     third = [0.5, 0.5, 0.5]
-    settings = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2}
+    settings = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": config.image_size, "width": config.image_size},
+        "resample": 2,
+    }
     settings |= {"do_resize": True, "do_rescale": True, "do_normalize": True, "image_mean": third, "image_std": third}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
-def bart(folder: Path, labels: Sequence[str]) -> None:
+def bart(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """BART; it has no labels. Its tokenizer is told by nothing but the model's type, as in the published repository."""
     del labels
     size = _byte_vocabulary(folder, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"), {"model_max_length": 1024})
     config = transformers.BartConfig(
-        vocab_size=size,
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        max_position_embeddings=128,
+        **{"vocab_size": size, **sizes},
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
@@ -200,12 +208,10 @@ def bart(folder: Path, labels: Sequence[str]) -> None:
     transformers.BartForConditionalGeneration(config).save_pretrained(folder)
 
 
-def swin2sr(folder: Path, labels: Sequence[str]) -> None:
+def swin2sr(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """Swin2SR, twice as large; it has no labels."""
     del labels
-    config = transformers.Swin2SRConfig(
-        embed_dim=16, depths=[1], num_heads=[2], window_size=8, upscale=2, upsampler="pixelshuffle"
-    )
+    config = transformers.Swin2SRConfig(window_size=8, upscale=2, upsampler="pixelshuffle", **sizes)
     transformers.Swin2SRForImageSuperResolution(config).save_pretrained(folder)
 
 
@@ -226,14 +232,10 @@ _PUBLISHED_NAMES = (
 """From our names of the parts of a SepFormer to speechbrain's (`tests/contract/test_speechbrain.py` holds them against it)."""
 
 
-def tiny_sepformer(folder: Path, labels: Sequence[str]) -> None:
-    """SepFormer in the three files that speechbrain publishes; `sepformer.PUBLISHED` must be `TINY_SEPFORMER` to load it."""
+def speechbrain_sepformer(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
+    """SepFormer in the three files that speechbrain publishes; to be loaded, its shape must be `sepformer.PUBLISHED`."""
     del labels
-    save_sepformer(folder, TINY_SEPFORMER)
-
-
-def save_sepformer(folder: Path, shape: sepformer.Shape) -> None:
-    """Random weights of any size."""
+    shape: sepformer.Shape = sizes["shape"]
     network = sepformer.SepFormer(shape)
     masknet = {
         name: tensor for name, tensor in network.state_dict().items() if not name.startswith(("encoder.", "decoder."))
@@ -247,25 +249,36 @@ def save_sepformer(folder: Path, shape: sepformer.Shape) -> None:
     torch.save({"weight": network.decoder.weight.data}, folder / "decoder.ckpt")
 
 
-def metricgan_plus(folder: Path, labels: Sequence[str]) -> None:
+def metricgan_plus(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     """MetricGAN+ of the real size, which is small."""
-    del labels
+    del labels, sizes
     names = {"slope": "Learnable_sigmoid.slope"}
     tensors = metricgan.MetricGanPlus().state_dict()
     published = {names.get(name, name.replace("blstm.", "blstm.rnn.")): tensor for name, tensor in tensors.items()}
     torch.save(published, folder / metricgan.FILE)
 
 
-BUILDERS: dict[str, Callable[[Path, Sequence[str]], None]] = {
-    "whisper-tiny": whisper,
-    "emotion-english-distilroberta-base": distilroberta,
-    "wav2vec2-base-superb-er": wav2vec2,
-    "wavlm-test": wavlm,
-    "wavlm-bare": bare_wavlm,
-    "vit-face-expression": vit,
-    "deep-fake-detector-v2": vit,
-    "distilbart-cnn-6-6": bart,
-    "swin2sr-classical-x2": swin2sr,
-    "sepformer-wham16k-enhancement": tiny_sepformer,
-    "metricgan-plus-voicebank": metricgan_plus,
+BUILDERS: dict[str, tuple[Callable[[Path, Sequence[str], Sizes], None], str]] = {
+    "whisper-tiny": (whisper, "whisper"),
+    "emotion-english-distilroberta-base": (distilroberta, "distilroberta"),
+    "wav2vec2-base-superb-er": (wav2vec2, "wav2vec2"),
+    "wavlm-test": (wavlm, "wavlm"),
+    "wavlm-bare": (bare_wavlm, "wavlm"),
+    "vit-face-expression": (vit, "vit"),
+    "deep-fake-detector-v2": (vit, "vit"),
+    "distilbart-cnn-6-6": (bart, "bart"),
+    "swin2sr-classical-x2": (swin2sr, "swin2sr"),
+    "sepformer-wham16k-enhancement": (speechbrain_sepformer, "sepformer"),
+    "metricgan-plus-voicebank": (metricgan_plus, "metricgan"),
 }
+"""How each is made, and whose size it has."""
+
+
+def wavlm_rows() -> list[ModelEntry]:
+    """Two rows that the catalog has not: WavLM with a classifier, and as `wavlm-base-plus` is, without."""
+    base = row("wavlm-base-plus").model_dump()
+    base |= {"runner": "audio_classification", "task": "voice_authenticity", "labels": ["spoof", "bonafide"]}
+    return [
+        ModelEntry.model_validate(base | {"name": name, "source": base["source"] | {"repository": f"test/{name}"}})
+        for name in ("wavlm-test", "wavlm-bare")
+    ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models import catalog
-from models.catalog import Catalog, ModelEntry
+from models.catalog import Catalog
 from models.client import InferenceClient
 from models.engine import SOCKET_NAME, Engine
 from models.errors import FailedError, UnavailableError
@@ -55,14 +55,8 @@ QUESTIONS: dict[str, Text | Sound | Picture] = {
 
 
 def rows() -> Catalog:
-    """The real catalog and two rows of WavLM: with a classifier, and as `wavlm-base-plus` is."""
-    base = catalog.load().get("wavlm-base-plus").model_dump()
-    base |= {"runner": "audio_classification", "task": "voice_authenticity", "labels": ["spoof", "bonafide"]}
-    added = []
-    for name in ("wavlm-test", "wavlm-bare"):
-        source = base["source"] | {"repository": f"test/{name}"}
-        added.append(ModelEntry.model_validate(base | {"name": name, "source": source}))
-    return Catalog(model=[*catalog.load().model, *added])
+    """The real catalog and two rows of WavLM."""
+    return Catalog(model=[*catalog.load().model, *tiny_models.wavlm_rows()])
 
 
 @pytest.fixture(autouse=True)
