@@ -11,8 +11,10 @@ from models.download import AbsentError, PullError
 from models.origins import DEFAULT_GITHUB, DEFAULT_HUB, Internet, Mirror, Origin
 from models.progress import Progress
 from models.pull import pull
+from models.runners import is_tunable
 from models.settings import ModelSettings
 from models.store import Busy, CorruptModelError, Lock, LockedModel, Missing, Store
+from models.tune import tune
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
@@ -34,6 +36,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     fetch.add_argument("--github", default=DEFAULT_GITHUB, help=f"another host of files (default {DEFAULT_GITHUB})")
     _add_names(commands.add_parser("verify", help="compare every file with models.lock"), "without a name: all here")
+    measure = commands.add_parser("tune", help="measure in which precision a model answers fastest here, and keep it")
+    _add_names(measure, "without a name: all here that have a choice")
     remove = commands.add_parser("remove", help="delete weights")
     remove.add_argument("name", nargs="+", help="as `candor models list` shows it")
     prefer = commands.add_parser("prefer", help="choose the model that meetings ask about its task")
@@ -57,6 +61,8 @@ def run(arguments: argparse.Namespace, settings: ModelSettings) -> int:
                 return _pull_all(arguments, store, settings)
             case "verify":
                 return _verify(arguments.name, store)
+            case "tune":
+                return _tune(arguments.name, store)
             case "prefer":
                 return _prefer(arguments.name, store)
             case _:
@@ -175,6 +181,26 @@ def _prefer(name: str, store: Store) -> int:
         store.prefer(entry)
     sys.stdout.write(f"{found.version}: meetings ask it about {entry.task}, from the next start on\n")
     return 0
+
+
+def _tune(names: list[str], store: Store) -> int:
+    """Exit status 1 if a model cannot be measured."""
+    wrong = 0
+    for name in names or sorted(store.lock().models):
+        entry = _found(name, store)
+        located = store.locate(entry)
+        if not is_tunable(entry):
+            if names:
+                raise PullError(f"{name} computes in one precision only")
+            continue
+        try:
+            if isinstance(located, Missing):
+                raise ValueError(f"{located.reason}: {located.command}")
+            tune(entry, located.version, store.root, lambda line: sys.stdout.write(f"{line}\n"))
+        except ValueError as error:
+            sys.stdout.write(f"{name}: {error}\n")
+            wrong += 1
+    return 1 if wrong else 0
 
 
 def _remove(names: list[str], store: Store) -> int:

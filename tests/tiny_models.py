@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers.pre_tokenizers import ByteLevel
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from models import catalog
 from models.catalog import HubSource, ModelEntry
@@ -93,7 +93,7 @@ def _labelled(labels: Sequence[str]) -> dict[str, Any]:
 
 def _byte_vocabulary(folder: Path, specials: Sequence[str], settings: dict[str, Any]) -> int:
     """A byte-level tokenizer without merges, in the files that RoBERTa's and BART's repositories have; returns its size."""
-    tokens = [*specials, *sorted(ByteLevel.alphabet())]
+    tokens = [*specials, *sorted(bytes_to_unicode().values())]
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -135,7 +135,7 @@ def whisper(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
 
 
 def _whisper_tokenizer(folder: Path) -> Any:
-    vocabulary = {token: index for index, token in enumerate(sorted(ByteLevel.alphabet()))}
+    vocabulary = {token: index for index, token in enumerate(sorted(bytes_to_unicode().values()))}
     specials = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{name}|>" for name in LANGUAGES)]
     specials += ["<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>"]
     specials.append("<|notimestamps|>")

@@ -12,7 +12,7 @@ from models.runners.base import Runner
 from models.settings import ModelSettings
 from models.store import CorruptModelError, Located, Missing, Store
 
-__all__ = ["Runner", "create_runner"]
+__all__ = ["Runner", "create_runner", "is_tunable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ def create_runner(
     except ValueError as error:
         raise UnavailableError(str(error), "candor models tune") from error
     return _RUNNERS[entry.runner](_Wanted(entry, located, settings, choice)), located.version
+
+
+def is_tunable(entry: ModelEntry) -> bool:
+    """Whether the model can compute in several precisions."""
+    return _RUNNERS.get(entry.runner) is _hub
 
 
 def _pocketsphinx(wanted: _Wanted) -> Runner[Any, Any]:
