@@ -14,7 +14,7 @@ from models.catalog import ModelEntry
 from models.errors import FailedError, UnavailableError
 from models.precision import Device, Precision
 from models.questions import Answer, Question, Sound
-from models.runners.loader import Placement, place, put, quiet
+from models.runners.loader import Placement, give_back, place, put, quiet
 
 Q = TypeVar("Q", bound=Question)
 A = TypeVar("A", bound=Answer)
@@ -47,10 +47,12 @@ class HubRunner(ABC, Generic[Q, A]):
         architecture, model = self.load()
         self.placement = place(architecture, self._tuned)
         self._model = put(model, self.placement)
+        del model  # int8 is a copy, and the tensors of a file live as long as one of them does
         try:
             self._answer([self.example()])
         except FailedError as error:
             raise UnavailableError(error.message) from error
+        give_back()
 
     @abstractmethod
     def load(self) -> tuple[str, Any]:
@@ -86,6 +88,7 @@ class HubRunner(ABC, Generic[Q, A]):
     async def close(self) -> None:
         """Let the weights go."""
         self._model = None
+        give_back()
 
 
 def numbers(tensor: torch.Tensor) -> Numbers:

@@ -3,6 +3,8 @@
 Local files only; safetensors, or `torch.load(weights_only=True)` for a `.bin`; never code out of a repository.
 """
 
+import ctypes
+import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,3 +103,12 @@ def put(model: Any, placement: Placement) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", UserWarning)
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+
+
+def give_back() -> None:
+    """Let the system have the memory of what nobody needs any more: models are full of cycles, which only the collector ends, and
+    glibc keeps what was freed (malloc_trim(3)). The engine has a budget."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
