@@ -190,6 +190,27 @@ async def test_what_a_model_cannot_take_is_refused(ask: Ask, tmp_path: Path, nam
         await ask(name, question, Scores)
 
 
+@pytest.mark.parametrize(
+    ("name", "question", "wanted"),
+    [
+        ("wav2vec2-base-superb-er", Sound(np.zeros(16_000, np.int16)), Scores),
+        ("vit-face-expression", Picture(np.zeros((64, 64, 3), np.uint8)), Scores),
+        ("sepformer-wham16k-enhancement", Sound(np.zeros(8_000, np.int16)), Sound),
+        ("metricgan-plus-voicebank", Sound(np.zeros(8_000, np.int16)), Sound),
+        ("swin2sr-classical-x2", Picture(np.zeros((16, 16, 3), np.uint8)), Picture),
+    ],
+)
+async def test_silence_and_darkness_get_an_answer(
+    ask: Ask, tmp_path: Path, name: str, question: Any, wanted: Any
+) -> None:
+    installed(tmp_path, name)
+    answer = await ask(name, question, wanted)
+    if wanted is Scores:
+        assert sum(answer.values) == pytest.approx(1, abs=1e-5)
+    if wanted is Sound:
+        assert np.abs(answer.pcm).max() < 200
+
+
 async def test_weights_in_a_bin_file_are_read_as_tensors_only(ask: Ask, tmp_path: Path) -> None:
     name = "wav2vec2-base-superb-er"
     folder = installed(tmp_path, name)
@@ -236,12 +257,17 @@ def _not_a_number(tensors: dict[str, Any]) -> None:
     tensors["classifier.bias"][0] = float("nan")
 
 
+def _overflows(tensors: dict[str, Any]) -> None:
+    tensors["vit.layernorm.weight"][:] = 3e38
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (_without_head, "1 weights are missing and would be random, among them classifier.weight"),
         (_other_shape, "cannot be loaded"),
         (_not_a_number, "classifier.bias holds what is not a number"),
+        (_overflows, "the model's answer is not a number"),
     ],
 )
 async def test_damaged_weights_are_refused(
