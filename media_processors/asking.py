@@ -1,5 +1,6 @@
 """What observers that ask a model have in common: which model, whether it is here, and what the engine said of it last."""
 
+import asyncio
 from typing import TypeVar
 
 import structlog
@@ -29,10 +30,11 @@ class Choice:
         """Why there is none, if there is none."""
         self._task = task
         self._engine: InferenceClient | None = None
+        self._store: Store | None = None
 
     def attach(self, engine: InferenceClient, store: Store) -> None:
         """Look into the store."""
-        self._engine, self.entry, self.version = engine, None, ""
+        self._engine, self._store, self.entry, self.version = engine, store, None, ""
         match choose(self._task, store):
             case Chosen(entry, version):
                 self.entry, self.version = entry, version
@@ -60,10 +62,11 @@ class Choice:
     async def ask(self, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float) -> A:
         """What the model answers; `version` is then that of this answer.
 
-        Raises InferenceError, UnavailableError; a model that the engine refuses is here no longer.
+        Raises InferenceError, UnavailableError; a model that the engine refuses is here no longer, or not until it would take it
+        again.
         """
-        engine, entry = self._engine, self.required()
-        if engine is None:
+        engine, store, entry = self._engine, self._store, self.required()
+        if engine is None or store is None:
             raise UnavailableError(self.missing.reason, self.missing.command)
         try:
             answered = await engine.ask(entry.name, question, wanted, room_id=room_id, deadline_ms=deadline_ms)
@@ -71,6 +74,8 @@ class Choice:
             log.error("model_unavailable", task=self._task, reason=error.message)
             self.missing = Missing(error.message, error.command)
             self.entry = None
+            if error.retry_s:
+                asyncio.get_running_loop().call_later(error.retry_s, self.attach, engine, store)
             raise
         self.version = answered.model
         return answered.answer

@@ -19,14 +19,16 @@ class InferenceError(Exception):
     code: ClassVar[str] = "inference_failed"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str = "", command: str = "") -> None:
+    def __init__(self, message: str = "", command: str = "", retry_s: float = 0.0) -> None:
         super().__init__(message or self.code)
         self.message = message or self.code
         self.command = command
+        self.retry_s = retry_s
+        """When it may be different by itself; 0 if nobody knows, or never."""
 
     def to_wire(self) -> dict[str, Any]:
-        """`{code, message, command}` for the socket."""
-        return {"code": self.code, "message": self.message, "command": self.command}
+        """`{code, message, command, retry_s}` for the socket."""
+        return {"code": self.code, "message": self.message, "command": self.command, "retry_s": self.retry_s}
 
 
 class UnavailableError(InferenceError):
@@ -71,4 +73,4 @@ ERRORS: dict[str, type[InferenceError]] = {
 def from_wire(error: dict[str, Any]) -> InferenceError:
     """The exception that `to_wire` described. An unknown code becomes the base class."""
     kind = ERRORS.get(str(error.get("code")), InferenceError)
-    return kind(str(error.get("message", "")), str(error.get("command", "")))
+    return kind(str(error.get("message", "")), str(error.get("command", "")), float(error.get("retry_s", 0.0)))

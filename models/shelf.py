@@ -184,6 +184,7 @@ class Shelf:
             raise UnavailableError(
                 f"the engine died twice while it was at work; it is tried again in {minutes} min",
                 f"candor models verify {name}",
+                retry_s=banned_s,
             )
         runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings)
         model = LoadedModel(entry, version, runner, self._journal, self._settings.max_queued)

@@ -51,9 +51,11 @@ class Captions:
         self.entry: ModelEntry | None = None
         self.model = ""
         self._missing = Missing("captions run in the watch host", "")
+        self._services: HostServices | None = None
 
     def attach(self, services: HostServices) -> None:
         """Choose the model: the one asked for, or the best that is here."""
+        self._services = services
         self.language = services.settings.captions_language
         self.engine = services.engine
         chosen = choose_model(services.settings.captions_model, self.language, services.store)
@@ -84,9 +86,11 @@ class Captions:
         return CaptionStream(self, self.engine, self.entry, track, emit)
 
     def refused(self, error: UnavailableError) -> None:
-        """The engine cannot run the model, whatever the store looked like from here."""
+        """The engine cannot run the model, whatever the store looked like from here; perhaps it can later."""
         self._missing = Missing(error.message, error.command)
         self.entry = None
+        if error.retry_s and self._services is not None:
+            asyncio.get_running_loop().call_later(error.retry_s, self.attach, self._services)
         log.error("captions_unavailable", reason=error.message)
 
 

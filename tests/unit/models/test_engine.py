@@ -196,7 +196,7 @@ def test_wire_refuses_anything_malformed_with_value_error_only(data: bytes) -> N
 
 
 def test_errors_survive_the_wire() -> None:
-    error = from_wire(UnavailableError("not here", "make models").to_wire())
+    error = from_wire(UnavailableError("not here", "make models", retry_s=600.0).to_wire())
     assert isinstance(error, UnavailableError)
-    assert (error.message, error.command) == ("not here", "make models")
+    assert (error.message, error.command, error.retry_s) == ("not here", "make models", 600.0)
     assert from_wire({"code": "something new"}).code == "inference_failed"

@@ -68,6 +68,7 @@ async def test_a_model_that_ends_the_engine_twice_is_left_alone_and_the_others_g
     ) as caught:
         await client.ask(DEADLY, HELLO, Scores, **ROOM)
     assert caught.value.command == f"candor models verify {DEADLY}"
+    assert BAN_S - 60 < caught.value.retry_s <= BAN_S
     assert (await client.ask(HARMLESS, HELLO, Scores, **ROOM)).answer["fine"] == 1
 
 
