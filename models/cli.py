@@ -14,6 +14,7 @@ from models.pull import pull
 from models.runners import is_tunable
 from models.settings import ModelSettings
 from models.store import Busy, CorruptModelError, Lock, LockedModel, Missing, Store
+from models.training import cli as training
 from models.tune import tune
 
 
@@ -42,6 +43,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     remove.add_argument("name", nargs="+", help="as `candor models list` shows it")
     prefer = commands.add_parser("prefer", help="choose the model that meetings ask about its task")
     prefer.add_argument("name", help="as `candor models list` shows it")
+    training.register(commands)
     return parser
 
 
@@ -65,6 +67,8 @@ def run(arguments: argparse.Namespace, settings: ModelSettings) -> int:
                 return _tune(arguments.name, store)
             case "prefer":
                 return _prefer(arguments.name, store)
+            case "train" | "evaluate":
+                return training.run(arguments, store, settings)
             case _:
                 return _remove(arguments.name, store)
     except (PullError, Busy, CorruptModelError, OSError) as error:

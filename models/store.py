@@ -233,8 +233,6 @@ class Store:
             return Missing(str(error), pull)
         if locked is None or (locked.kind, locked.repository) != (source.kind, source.repository):
             return Missing("its weights have not been pulled", pull)
-        if locked.random and not self._allow_random:
-            return Missing("its weights are random numbers that a test made up", pull)
         return self._whole(locked, locked.files, pull)
 
     def _locate_trained(self, name: str, source: LocalSource) -> Located | Missing:
@@ -251,6 +249,8 @@ class Store:
         return below if isinstance(below, Missing) else replace(located, base=below)
 
     def _whole(self, locked: LockedModel, files: Mapping[str, str], command: str) -> Located | Missing:
+        if locked.random and not self._allow_random:
+            return Missing("its weights are random numbers that a test made up", command)
         path = self.root / locked.folder
         absent = [file for file in files if not (path / file).is_file()]
         if absent:

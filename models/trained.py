@@ -94,14 +94,14 @@ class TrainedModel(_Record):
     def fixture(self) -> str:
         """Why it may not be asked in a meeting; empty if it may."""
         if self.evaluation is None:
-            return "it has not been evaluated on unseen speakers and generators"
+            return "it has not been evaluated on unseen people and generators"
         unseen = self.evaluation.unseen
         short = [
-            f"{there} {what}, not {needed}"
+            f"{what}: {there}, not {needed}"
             for there, needed, what in (
-                (self.trained.speakers, TRAINED_SPEAKERS, "speakers in training"),
+                (self.trained.speakers, TRAINED_SPEAKERS, "people in training"),
                 (self.trained.generators, TRAINED_GENERATORS, "generators in training"),
-                (unseen.speakers, UNSEEN_SPEAKERS, "unseen speakers in its evaluation"),
+                (unseen.speakers, UNSEEN_SPEAKERS, "unseen people in its evaluation"),
                 (unseen.generators, UNSEEN_GENERATORS, "unseen generators in its evaluation"),
             )
             if there < needed
@@ -117,8 +117,8 @@ class TrainedModel(_Record):
             return "Trained here, never evaluated."
         found = self.evaluation
         return (
-            f"Trained here; on {found.unseen.speakers} speakers and {found.unseen.generators} generators that it had never met "
-            f"EER {found.eer:.1%}, AUC {found.auc:.2f} ({found.condition}, {found.day}). Of other speakers, generators and "
+            f"Trained here; on {found.unseen.speakers} people and {found.unseen.generators} generators that it had never met "
+            f"EER {found.eer:.1%}, AUC {found.auc:.2f} ({found.condition}, {found.day}). Of other people, generators and "
             "microphones nothing is known."
         )
 

@@ -73,6 +73,14 @@ def _network(wanted: _Wanted) -> Runner[Any, Any]:
     return RUNNERS[wanted.entry.runner](wanted.located.file, wanted.entry.labels)
 
 
+def _head(wanted: _Wanted) -> Runner[Any, Any]:
+    from models.runners.heads import HEADS
+
+    if wanted.located.base is None:
+        raise UnavailableError("the lock does not name the base that it was trained on")
+    return HEADS[wanted.entry.runner](wanted.located.file, wanted.entry.labels, wanted.located.base.path)
+
+
 def _hub(wanted: _Wanted) -> Runner[Any, Any]:
     from models.runners.families import FAMILIES
 
@@ -85,6 +93,8 @@ _RUNNERS: dict[str, Callable[[_Wanted], Runner[Any, Any]]] = {
     "aasist": _network,
     "mini_xception": _network,
     "meso_inception": _network,
+    "wavlm_head": _head,
+    "vit_head": _head,
     "whisper": _hub,
     "text_classification": _hub,
     "audio_classification": _hub,

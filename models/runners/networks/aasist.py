@@ -5,6 +5,7 @@ In: sound [batch, 64,600], 16 kHz, in -1..1. Out: logits [batch, 2]: spoof, bona
 is not here. `load_published` reads the authors' weights (https://github.com/clovaai/aasist), and ours after training.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +66,17 @@ class Aasist(nn.Module):
 
     def forward(self, sound: Tensor) -> Tensor:
         """Logits [batch, 2] (spoof, bona fide) of sound [batch, samples]."""
+        return self._judge(self.features(sound))
+
+    def features(self, sound: Tensor) -> Tensor:
+        """What the encoder makes of sound [batch, samples]: [batch, channels, spectral nodes, temporal nodes]."""
         bands = functional.conv1d(sound.unsqueeze(1), self.get_buffer("filters")).abs()
         image = functional.selu(self.norm(functional.max_pool2d(bands.unsqueeze(1), 3)))
-        strength = self.blocks(image).abs()  # [batch, channels, spectral nodes, temporal nodes]
+        strength: Tensor = self.blocks(image).abs()
+        return strength
+
+    def _judge(self, strength: Tensor) -> Tensor:
+        """Logits of what the encoder made."""
         spectral = strength.amax(dim=3).transpose(1, 2) + self.spectral_position
         temporal = strength.amax(dim=2).transpose(1, 2)
         spectral = self.spectral_pool(self.spectral_attention(spectral))
@@ -84,10 +93,18 @@ class Aasist(nn.Module):
         logits: Tensor = self.head(torch.cat(readout, dim=1))
         return logits
 
-    def genuine(self, sound: Tensor) -> Tensor:
-        """Log-odds [batch] of being bona fide: what is trained."""
-        logits = self(sound)
+    def genuine(self, features: Tensor) -> Tensor:
+        """Log-odds [batch] of being bona fide, of what the encoder made."""
+        logits = self._judge(features)
         return logits[:, 1] - logits[:, 0]
+
+    def learning(self) -> Iterator[nn.Parameter]:
+        """What training changes: the graphs, not the encoder, which on a CPU would take 5 s for each window and epoch."""
+        return (weight for name, weight in self.named_parameters() if not name.startswith(("norm.", "blocks.")))
+
+    def learned(self) -> dict[str, Tensor]:
+        """All weights: the file of a trained AASIST stands alone."""
+        return dict(self.state_dict())
 
 
 class ResidualBlock(nn.Module):

@@ -5,6 +5,7 @@ In: faces [batch, 3, 256, 256], RGB, 0..1. Out: [batch], the probability that a 
 weights (https://github.com/DariusAf/MesoNet), which Keras wrote.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -35,18 +36,31 @@ class MesoInception4(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Probabilities [batch] of faces [batch, 3, 256, 256]."""
-        return torch.sigmoid(self.genuine(faces))
+        return torch.sigmoid(self.genuine(self.features(faces)))
 
-    def genuine(self, faces: Tensor) -> Tensor:
-        """Log-odds [batch] of being real: what is trained."""
+    def features(self, faces: Tensor) -> Tensor:
+        """What both inceptions make of faces: [batch, 12, 64, 64]."""
         image = functional.max_pool2d(self.norm1(self.inception1(faces)), 2)
-        image = functional.max_pool2d(self.norm2(self.inception2(image)), 2)
-        image = functional.max_pool2d(self.norm3(functional.relu(self.conv3(image))), 2)
+        return functional.max_pool2d(self.norm2(self.inception2(image)), 2)
+
+    def genuine(self, features: Tensor) -> Tensor:
+        """Log-odds [batch] of being real, of what the inceptions made."""
+        image = functional.max_pool2d(self.norm3(functional.relu(self.conv3(features))), 2)
         image = functional.max_pool2d(self.norm4(functional.relu(self.conv4(image))), 4)
         flat = image.permute(0, 2, 3, 1).flatten(1)  # the dense layer counts rows, columns, channels
         dense = functional.leaky_relu(self.dense(flat), 0.1)
         logits: Tensor = self.head(dense)
         return logits.squeeze(1)
+
+    def learning(self) -> Iterator[nn.Parameter]:
+        """What training changes: all above the inceptions, nine tenths of the weights."""
+        return (
+            weight for name, weight in self.named_parameters() if not name.startswith(("inception", "norm1", "norm2"))
+        )
+
+    def learned(self) -> dict[str, Tensor]:
+        """All weights: the file of a trained network stands alone."""
+        return dict(self.state_dict())
 
 
 class Inception(nn.Module):

@@ -107,7 +107,7 @@ def test_a_head_is_asked_only_if_somebody_prefers_it(tmp_path: Path) -> None:
     [
         ({"evaluation": None}, "has not been evaluated"),
         ({"calibration": None}, "did not tell genuine from synthetic"),
-        ({"trained": ENOUGH.model_copy(update={"speakers": 1, "generators": 9})}, "1 speakers in training, not"),
+        ({"trained": ENOUGH.model_copy(update={"speakers": 1, "generators": 9})}, "people in training: 1, not"),
     ],
 )
 def test_a_fixture_is_never_asked_and_not_replaced_either(
@@ -122,15 +122,15 @@ def test_a_fixture_is_never_asked_and_not_replaced_either(
     assert missing.command.startswith("candor models evaluate mine")
 
 
-@pytest.mark.parametrize("lacking", ["speakers", "generators"])
-def test_an_evaluation_without_enough_unseen_makes_a_fixture(lacking: str) -> None:
+@pytest.mark.parametrize(("lacking", "what"), [("speakers", "people"), ("generators", "generators")])
+def test_an_evaluation_without_enough_unseen_makes_a_fixture(lacking: str, what: str) -> None:
     assert trained_model().fixture == ""
     evaluation = trained_model().evaluation
     assert evaluation is not None
     for count in (0, getattr(ENOUGH, lacking) - 1):
         unseen = ENOUGH.model_copy(update={lacking: count})
         reason = trained_model(evaluation=evaluation.model_copy(update={"unseen": unseen})).fixture
-        assert f"{count} unseen {lacking}" in reason
+        assert f"unseen {what} in its evaluation: {count}, not" in reason
 
 
 def test_a_preferred_model_that_is_gone_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Training heads that tell genuine from synthetic media, and evaluating models that do. What needs torch: `models.runners.fit`."""
