@@ -14,7 +14,8 @@ MOST = 0.9
 """Rates beyond are drawn at the edge."""
 TICKS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
 SIDE = 480
-LEFT, TOP, RIGHT, BOTTOM = 76, 52, 24, 56
+LEFT, TOP, RIGHT, BOTTOM = 76, 60, 24, 56
+LEGEND = LEFT + SIDE - 200
 COLOURS = ("#1b6ca8", "#c8553d", "#5b8c5a", "#8e5ea2", "#b8860b", "#444444")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "4 4")
 """Lines differ in colour and in dashes: colour alone does not reach everybody."""
@@ -27,15 +28,17 @@ def place(rate: float) -> float:
     return (_NORMAL.inv_cdf(min(MOST, max(LEAST, rate))) - low) / (high - low)
 
 
-def plot(title: str, curves: Sequence[tuple[str, Errors]]) -> str:
+def plot(title: str, subtitle: str, curves: Sequence[tuple[str, Errors]]) -> str:
     """An SVG document with one line for each curve (name, errors)."""
     width, height = LEFT + SIDE + RIGHT, TOP + SIDE + BOTTOM
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         ' font-family="sans-serif" font-size="12" fill="#222">',
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text x="{LEFT}" y="26" font-size="16" font-weight="bold">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="26" font-size="15" font-weight="bold">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="45">{escape(subtitle)}</text>',
         *_axes(),
+        f'<rect x="{LEGEND}" y="{TOP + 8}" width="{LEFT + SIDE - LEGEND - 8}" height="{20 * len(curves) + 8}" fill="#fff"/>',
     ]
     for number, (name, errors) in enumerate(curves):
         parts += _curve(number, name, errors)
@@ -71,7 +74,7 @@ def _curve(number: int, name: str, errors: Errors) -> list[str]:
     for false_alarm, miss in points[1:]:
         path += f"V{_y(miss):.1f}H{_x(false_alarm):.1f}"
     y = TOP + 22 + 20 * number
-    x = LEFT + SIDE - 190
+    x = LEGEND + 10
     return [
         f'<path d="{path}" {style}/>',
         f'<path d="M{x} {y}h36" {style}/>',

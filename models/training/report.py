@@ -14,8 +14,10 @@ def write(report: Report, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(as_json(report), indent=1) + "\n")
     (folder / "report.md").write_text(as_markdown(report))
-    title = f"{report.model}: {report.used.genuine_windows} genuine, {report.used.synthetic_windows} synthetic windows"
-    (folder / "det.svg").write_text(det.plot(title, [(row.condition, row.errors) for row in report.rows]))
+    windows = f"{report.used.genuine_windows} genuine, {report.used.synthetic_windows} synthetic windows"
+    (folder / "det.svg").write_text(
+        det.plot(report.model, windows, [(row.condition, row.errors) for row in report.rows])
+    )
 
 
 def as_json(report: Report) -> dict[str, object]:

@@ -46,7 +46,7 @@ def test_every_rate_has_a_place(rate: float) -> None:
 def test_a_curve_passes_through_its_errors() -> None:
     rng = np.random.default_rng(1)
     found = errors(rng.normal(1, 1, 200), rng.normal(-1, 1, 200))
-    points = curve_points(det.plot("a model", [("as it is", found)]))
+    points = curve_points(det.plot("a model", "some windows", [("as it is", found)]))
     assert len(points) == len(found.thresholds)
     for index in (0, 150, 300, -1):
         x, y = points[index]
@@ -57,7 +57,7 @@ def test_a_curve_passes_through_its_errors() -> None:
 
 def test_names_are_text_and_each_curve_has_one() -> None:
     found = errors(np.array([1.0]), np.array([0.0]))
-    svg = det.plot("<model> & co", [(f"Opus <{kbps}>", found) for kbps in range(7)])
+    svg = det.plot("<model> & co", "some windows", [(f"Opus <{kbps}>", found) for kbps in range(7)])
     texts = [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
     assert "<model> & co" in texts
     assert [text for text in texts if text and text.startswith("Opus")] == [f"Opus <{kbps}>" for kbps in range(7)]
