@@ -17,6 +17,10 @@ RATE_PER_S = 10.0
 SWAY_PX = 24.0
 TILT_DEGREES = 8.0
 PERIOD_S = 6.0
+FACE_X, FACE_Y = 224.0, 122.0
+"""The middle of her face in the package's picture."""
+SCALE = 1.5
+"""So that her face is 130 to 150 pixels wide: face authenticity judges none below 96."""
 WALL = (96, 96, 96)
 
 Picture = NDArray[np.uint8]
@@ -39,7 +43,7 @@ def astronaut() -> Picture:
 
 
 class Astronaut:
-    """A `VideoSource` without end: she stands before a grey wall, sways and tilts her head."""
+    """A `VideoSource` without end: her head and shoulders, as a camera on a screen sees them; she sways and tilts her head."""
 
     async def __aiter__(self) -> AsyncIterator[VideoFrame]:
         index = 0
@@ -50,10 +54,9 @@ class Astronaut:
     def picture(self, at_s: float) -> Picture:
         """How she stands at that time, shape (HEIGHT, WIDTH, 3), RGB."""
         phase = 2 * math.pi * at_s / PERIOD_S
-        scale = HEIGHT / astronaut().shape[0]
-        matrix = cv2.getRotationMatrix2D((256, 256), TILT_DEGREES * math.sin(phase), scale)
-        matrix[:, 2] += np.array([WIDTH / 2 - 256 + SWAY_PX * math.sin(phase / 2), HEIGHT / 2 - 256])
+        matrix = cv2.getRotationMatrix2D((FACE_X, FACE_Y), TILT_DEGREES * math.sin(phase), SCALE)
+        matrix[:, 2] += np.array([WIDTH / 2 - FACE_X + SWAY_PX * math.sin(phase / 2), HEIGHT / 2 - FACE_Y])
         turned = cv2.warpAffine(
-            astronaut(), matrix, (WIDTH, HEIGHT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT, borderValue=WALL
+            astronaut(), matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=WALL
         )
         return np.asarray(turned, np.uint8)

@@ -110,7 +110,9 @@ def _says_something(finding: AnyFinding | None) -> bool:
 
 
 def _news(before: AnyFinding | None, finding: AnyFinding) -> bool:
-    """Whether it is worth a line: every evidence, another expression, another number of faces or a head that turned."""
+    """Whether it is worth a line: more or other evidence, another expression, another number of faces or a head that turned."""
+    if isinstance(finding, Authenticity) and isinstance(before, Authenticity):
+        return (finding.verdict, finding.reason, finding.windows) != (before.verdict, before.reason, before.windows)
     if isinstance(finding, Expression) and isinstance(before, Expression):
         return finding.label != before.label
     if isinstance(finding, Faces) and isinstance(before, Faces) and finding.faces and before.faces:

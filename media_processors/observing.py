@@ -24,6 +24,7 @@ LINGER_S = 32.0
 CHOOSE_S = 5.0
 """Between two looks at how wide observers want pictures: a switch costs the publisher a key frame."""
 MAX_WIDTH_PX = 65_535
+OVERLOADED = "overloaded"
 
 log = structlog.get_logger()
 
@@ -37,6 +38,8 @@ class Available:
     """None if it is broken."""
     pausing: str
     """Why its findings pause; empty if they do not."""
+    shed: bool = False
+    """It has to wait for better times (`media_processors.ladder`)."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,10 @@ class WatchCounters:
     """From a packet of sound's arrival at the worker to its turn here; smoothed."""
     video_lag_ms: float = 0.0
     """The same for video."""
+    sheds: int = 0
+    """How often a rung of observers was shed because this machine could not keep up."""
+    shed_rungs: int = 0
+    """How many are shed now."""
     seeing: SightCounters = field(default_factory=SightCounters)
     listening: ListenCounters = field(default_factory=ListenCounters)
 
@@ -125,7 +132,7 @@ class WatchedTrack:
         for known in available:
             name = known.info.name
             wanted = known.info.media == self.opened.kind and self.opened.processors.get(name, False)
-            possible = known.info.available and known.observer is not None and self._decodable
+            possible = known.info.available and known.observer is not None and self._decodable and not known.shed
             if name in self._watches and not (wanted and possible):
                 self._stop(name, pending=False)
             elif name not in self._watches and wanted and possible and known.observer is not None:
@@ -194,6 +201,10 @@ class WatchedTrack:
                 self._stop(name, pending=False)
         self._ask(SelectLayer(self.opened.handle, max(wishes, default=0)))
 
+    def lag_ms(self, now_ns: int) -> float:
+        """How long the oldest packet has been waiting."""
+        return (now_ns - self.waiting[0].arrival_ns) / 1e6 if self.waiting else 0.0
+
     async def close(self, pending: bool) -> None:
         """Close every stream; `pending`: let them say what is left. Returns when they have. Idempotent."""
         self.waiting.clear()
@@ -258,6 +269,8 @@ class WatchedTrack:
             self._set_status(name, "unavailable", self._broken[name])
         elif not wanted:
             self._set_status(name, "off", "")
+        elif known.shed:
+            self._set_status(name, "unavailable", OVERLOADED)
         elif known.pausing:
             self._set_status(name, "unavailable", known.pausing)
         else:

@@ -22,6 +22,7 @@ from media_processors.base import AsksModels, HostServices, Observer
 from media_processors.codec import load_library
 from media_processors.errors import UnavailableError
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
+from media_processors.ladder import Ladder
 from media_processors.observing import Available, WatchCounters, WatchedTrack
 from media_processors.perceiving import Hearing, Perception
 from media_processors.settings import ProcessingSettings
@@ -66,6 +67,8 @@ class WatchHost:
         kinds: list[Media] = ["audio", "video"] if self.observer_names("video") else ["audio"]
         self._taps = [_Tap(self, path, media) for path in paths for media in kinds]
         self._runnable_video: tuple[str, ...] = ()
+        self._ladder = Ladder()
+        self._missed = 0
         self._vad: SileroVad | None = None
         self._missing: UnavailableError | None = None
         self._tracks: dict[tuple[_Tap, int], WatchedTrack] = {}
@@ -157,7 +160,7 @@ class WatchHost:
                 missing = {"reason": self._missing.reason, "command": self._missing.command}
                 info = info.model_copy(update={"available": False, **missing})
             pausing = ENGINE_GONE if _asking(loaded) is not None and not self.engine.connected else ""
-            found.append(Available(info, observer, pausing))
+            found.append(Available(info, observer, pausing, self._ladder.sheds_now(info)))
         return found
 
     # --- tracks
@@ -224,11 +227,20 @@ class WatchHost:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            self._measure()
             self.refresh()
             for tap in self._taps:
                 tap.introduce()
             for track in self._tracks.values():
                 track.tick(time.monotonic())
+
+    def _measure(self) -> None:
+        """Shed observers, or let them come back, by how late packets and answers are."""
+        now_ns = time.monotonic_ns()
+        lag_ms = max((track.lag_ms(now_ns) for track in self._tracks.values()), default=0.0)
+        missed, self._missed = self.engine.missed - self._missed, self.engine.missed
+        self._ladder.measure(lag_ms, missed, now_ns / 1e9)
+        self.counters.sheds, self.counters.shed_rungs = self._ladder.sheds, self._ladder.level
 
     # --- the channel
 

@@ -41,6 +41,8 @@ class InferenceClient:
         self.on_connection: Callable[[bool], None] = _ignore
         """Called when the engine is there (True) or gone (False)."""
         self.connected = False
+        self.missed = 0
+        """Questions that were not answered in time, or refused because others were before them."""
         self._socket_path = socket_path
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -104,7 +106,11 @@ class InferenceClient:
             self._writer.write(wire.pack({"id": request_id, "op": operation, **fields}))
             async with asyncio.timeout(timeout_ms / 1000):
                 return await future
+        except (DeadlineError, OverloadedError):
+            self.missed += 1
+            raise
         except TimeoutError as error:
+            self.missed += 1
             raise DeadlineError("the engine did not answer") from error
         finally:
             self._waiting.pop(request_id, None)

@@ -36,6 +36,8 @@ SPEECH = 0.5
 PAUSE_MS = 600
 """A longer pause is not part of a window."""
 DEADLINE_MS = 20_000
+GAP_MS = 5.0
+"""Times of frames are whole milliseconds."""
 MAX_WAITING = 2
 """Windows that wait for the engine. One more, and the oldest is not judged."""
 
@@ -80,7 +82,11 @@ class VoiceAuthenticityObserver:
 
 
 class WindowCollector:
-    """Sound of somebody who speaks, in windows of a fixed length: the newest, whenever another `STEP_MS` were spoken."""
+    """Sound of somebody who speaks, in windows of a fixed length: the newest, whenever another `STEP_MS` were spoken.
+
+    Pauses may be cut short, words may not: where sound is missing in the middle of speech a window begins anew. What the decoder
+    concealed stays in. Measured, flite's voice scores -14 whole, -9 with every hundredth packet cut out, -14 with it concealed.
+    """
 
     def __init__(self, window_samples: int) -> None:
         self._gate = SpeechGate(min_silence_ms=PAUSE_MS)
@@ -89,13 +95,20 @@ class WindowCollector:
         """For each piece in `_sound`: its samples, and how many ms of them were speech."""
         self._window_samples = window_samples
         self._since_ms = 0.0
+        self._next_ms: float | None = None
+        """Where the next frame begins if nothing is missing; None while nobody speaks."""
 
     def push(self, frame: AudioFrame) -> tuple[Pcm, int] | None:
         """A window, shape (window_samples,), and the speech in it in ms, if one is due."""
         duration_ms = len(frame.samples) * 1000 / RATE_HZ
-        if not self._gate.update(frame.speech, duration_ms) or frame.concealed:
+        if self._next_ms is not None and frame.start_ms - self._next_ms > GAP_MS:
+            self._sound = self._sound[:0]
+            self._spoken.clear()
+        speaks = frame.speech >= SPEECH
+        self._next_ms = frame.start_ms + duration_ms if speaks else None
+        if not self._gate.update(frame.speech, duration_ms):
             return None
-        speech_ms = duration_ms if frame.speech >= SPEECH else 0.0
+        speech_ms = duration_ms if speaks and not frame.concealed else 0.0
         self._since_ms += speech_ms
         piece = np.clip(frame.samples * 32_768, -32_768, 32_767).astype(np.int16)
         self._sound = np.concatenate([self._sound, piece])[-self._window_samples :]

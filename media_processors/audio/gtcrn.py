@@ -59,7 +59,11 @@ class GtcrnStream:
     def __init__(self, model: GtcrnModel) -> None:
         self._session = model.session
         self._outputs = [tensor.name for tensor in model.session.get_outputs()]
-        self.reset()
+        self._down = Downsampler(RATE_HZ, RATE_HZ // FACTOR)
+        self._up = Upsampler(FACTOR)
+        self._heard: Samples = np.zeros(WINDOW, np.float32)
+        self._overlap: Samples = np.zeros(HOP, np.float32)
+        self._caches = _no_past()
 
     def process(self, samples: Samples) -> Samples:
         """Denoise, shape (n,) in and out at 48 kHz, n a multiple of 768; ValueError otherwise. Lags by `delay_samples`."""
@@ -77,17 +81,21 @@ class GtcrnStream:
         self._caches = dict(zip(self._caches, caches, strict=True))
         cleaned = np.ascontiguousarray(enhanced, np.float32).reshape(-1).view(np.complex64)
         made = np.fft.irfft(cleaned, WINDOW).astype(np.float32) * _ANALYSIS
-        finished = self._overlap + made[:HOP]
+        finished: Samples = self._overlap + made[:HOP]
         self._overlap = made[HOP:]
         return finished
 
     def reset(self) -> None:
         """Forget the past."""
-        self._down = Downsampler(RATE_HZ, RATE_HZ // FACTOR)
-        self._up = Upsampler(FACTOR)
-        self._heard: Samples = np.zeros(WINDOW, np.float32)
-        self._overlap: Samples = np.zeros(HOP, np.float32)
-        self._caches = {name: np.zeros(shape, np.float32) for name, shape in CACHES.items()}
+        self._down.reset()
+        self._up.reset()
+        self._heard = np.zeros(WINDOW, np.float32)
+        self._overlap = np.zeros(HOP, np.float32)
+        self._caches = _no_past()
+
+
+def _no_past() -> dict[str, Samples]:
+    return {name: np.zeros(shape, np.float32) for name, shape in CACHES.items()}
 
 
 class Gtcrn:
