@@ -30,8 +30,8 @@ from media_processors.audio.authenticity import NAME, VoiceAuthenticityObserver,
 from media_processors.base import Emit, Samples
 from media_processors.findings import VoiceAuthenticity
 from media_processors.frames import TrackRef
-from models import catalog
-from models.store import Located, Store
+from models.choosing import choose
+from models.store import Missing, Store
 from tests.integration.caption_rig import RATE_HZ, SHARED_MEDIA, Rig, silence
 from tests.until import until
 
@@ -185,7 +185,7 @@ def main() -> int:
     logs.configure("error", "benchmark")
     settings = load()
     store = Store(settings.models.store_dir)
-    if not any(isinstance(store.locate(model), Located) for model in catalog.load().for_task("voice_authenticity")):
+    if isinstance(choose("voice_authenticity", store), Missing):
         print("no model for voice authenticity is here: run `make models`", file=sys.stderr)
         return 1
     print(f"{HEAD}\n{'|---' * 9}|")

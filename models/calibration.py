@@ -9,6 +9,8 @@ from models.questions import Scores
 
 SUREST = 1e-4
 """Probabilities nearer to 0 or 1 than this say no more than this."""
+_REAL = ("real", "Realism")
+"""What models that answer with probabilities call genuine media."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,12 @@ class Calibration:
 
 
 def genuine_score(scores: Scores) -> float:
-    """How much an answer speaks for genuine media: the log-odds of `real`, or `bonafide` minus `spoof` where logits are given.
+    """How much an answer speaks for genuine media: the log-odds of being real, or `bonafide` minus `spoof` where logits are given.
 
     Raises ValueError for other labels: what is not known to mean this must not be read so.
     """
-    if scores.labels == ("real",):
-        real = min(1 - SUREST, max(SUREST, scores["real"]))
+    for label in set(_REAL) & set(scores.labels):
+        real = min(1 - SUREST, max(SUREST, scores[label]))
         return math.log(real / (1 - real))
     if scores.labels == ("spoof", "bonafide"):
         return scores["bonafide"] - scores["spoof"]

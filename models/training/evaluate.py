@@ -95,6 +95,10 @@ def evaluate(name: str, genuine: Path, synthetic: Path, store: Store, settings: 
     entry = store.find(name)
     if entry is None or entry.task not in CALIBRATED or not entry.runner:
         raise TrainingError(f"{name} is not a model of authenticity that can be evaluated")
+    try:
+        genuine_score(Scores(tuple(entry.labels), (0.0,) * len(entry.labels)))
+    except ValueError as error:
+        raise TrainingError(f"{name}: {error}") from error
     trained = store.lock().trained.get(name)
     with ExitStack() as stack:
         judge = stack.enter_context(Judge(entry, store, settings))

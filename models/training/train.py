@@ -71,19 +71,19 @@ def train(order: Order, store: Store, settings: ModelSettings, tell: Tell) -> Tr
         parts = split(found, order.seed)
         _describe(found, parts, tell)
         sides = [_examples(_with_codec(side, medium, order.seed, tell)) for side in (parts.train, parts.held_out)]
+    fitted = _fit(order, located, sides, tell)
+    trained = TrainedModel(
+        base=order.base,
+        base_commit=located.path.name,
+        base_files=dict(located.files) if catalog.load().get(order.base).task == "base" else {},
+        day=datetime.now(UTC).date(),
+        seed=order.seed,
+        trained=media.counts(parts.train),
+        held_out=media.counts(parts.held_out),
+    )
     with store.alone():
-        fitted = _fit(order, located, sides, tell)
-        trained = TrainedModel(
-            base=order.base,
-            base_commit=store.lock().models[order.base].commit,
-            base_files=dict(located.files) if catalog.load().get(order.base).task == "base" else {},
-            day=datetime.now(UTC).date(),
-            seed=order.seed,
-            trained=media.counts(parts.train),
-            held_out=media.counts(parts.held_out),
-        )
         _register(order.name, fitted, trained, recordings, store)
-        return trained
+    return trained
 
 
 def _located(base: str, store: Store) -> Located:

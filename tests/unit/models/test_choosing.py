@@ -8,7 +8,7 @@ import pytest
 from models import catalog
 from models.calibration import Calibration, genuine_score
 from models.catalog import ModelEntry
-from models.choosing import Chosen, check, choose
+from models.choosing import CALIBRATED, Chosen, check, choose
 from models.questions import Scores
 from models.store import CorruptModelError, Located, LockedModel, Missing, Store, sha256_of
 from models.trained import (
@@ -188,11 +188,13 @@ def test_a_broken_lock_is_a_reason(tmp_path: Path) -> None:
     assert "lock" in missing.reason
 
 
-def test_every_base_is_in_the_catalog_and_every_model_that_is_asked_has_a_calibration() -> None:
+def test_every_base_is_in_the_catalog_and_every_default_has_a_calibration() -> None:
     for name in BASES:
         assert trained_model(base=name).entry("mine").task in ("voice_authenticity", "face_authenticity")
-    assert catalog.load().get("aasist").calibration == Calibration(0.7, -1.5, 0.05)
-    assert catalog.load().get("meso-inception-4").calibration == Calibration(1.0, 1.5, 0.08)
+    for task in CALIBRATED:
+        asked = [entry for entry in catalog.load().for_task(task) if entry.by_default]
+        assert asked
+        assert all(entry.calibration for entry in asked)
 
 
 def test_preferring_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,5 +220,6 @@ def test_a_score_is_read_only_from_labels_that_say_so() -> None:
     assert genuine_score(Scores(("spoof", "bonafide"), (-1.0, 2.5))) == 3.5
     assert genuine_score(Scores(("real",), (0.5,))) == 0
     assert genuine_score(Scores(("real",), (1.0,))) == pytest.approx(9.2, abs=0.1)
-    with pytest.raises(ValueError, match="Deepfake"):
-        genuine_score(Scores(("Realism", "Deepfake"), (0.5, 0.5)))
+    assert genuine_score(Scores(("Realism", "Deepfake"), (0.1, 0.9))) == pytest.approx(-2.2, abs=0.01)
+    with pytest.raises(ValueError, match="LABEL_0"):
+        genuine_score(Scores(("LABEL_0", "LABEL_1"), (0.5, 0.5)))

@@ -24,6 +24,7 @@ from models.training.evaluate import LEAST_DOUBT, Judged, calibrate, evaluate
 from models.training.media import MediaError, Question
 from models.training.report import as_json, as_markdown, write
 from models.training.train import SEEN_NAME, Seen, TrainingError
+from tests.unit.models.test_models_cli import models
 from tests.unit.models.training.kit import save, speech, window
 
 COUNTS = Counts(speakers=TRAINED_SPEAKERS, generators=TRAINED_GENERATORS, genuine_windows=50, synthetic_windows=50)
@@ -155,6 +156,19 @@ def test_an_evaluation_on_strangers_lets_a_meeting_ask_it(
     write(report, tmp_path / "report")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["det.svg", "report.json", "report.md"]
     assert json.loads((tmp_path / "report" / "report.json").read_text())["used"]["speakers"] == UNSEEN_SPEAKERS
+
+
+def test_by_command(
+    folders: tuple[Path, Path], store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--genuine", str(folders[0]), "--synthetic", str(folders[1]), "--report", str(tmp_path / "report"))
+    assert models(store.root, "evaluate", "mine", *words) == 0
+    out = capsys.readouterr().out
+    assert "Opus 32 kb/s  EER   0.0%  AUC 1.000" in out
+    assert "candor models prefer mine" in out
+    assert (tmp_path / "report" / "det.svg").is_file()
+    assert models(store.root, "evaluate", "aasist", *words) == 0
+    assert "its calibration stays as it is" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("met", ["person0", "generator0"])

@@ -17,10 +17,11 @@ from models import catalog
 from models.client import InferenceClient
 from models.errors import UnavailableError
 from models.journal import Journal
-from models.questions import Scores
+from models.questions import Scores, Sound
 from models.settings import ModelSettings
 from models.shelf import Shelf
-from models.store import Located, Missing, Store
+from models.store import Located, LockedModel, Missing, Store, sha256_of
+from models.trained import VOICE_WINDOW_SAMPLES
 from models.training import train as module
 from models.training.evaluate import evaluate
 from models.training.judge import Judge
@@ -29,11 +30,13 @@ from models.training.train import Order, TrainingError, train
 from models.training.voices import RATE_HZ, Voices, read
 from tests.integration.caption_rig import SHARED_MEDIA
 from tests.unit.models.faces import astronaut
+from tests.unit.models.test_choosing import trained_model, with_both
 from tests.unit.models.test_models_cli import MIRROR, models, needs_mirror
 from tests.unit.models.training.kit import save, speech
 
 torch = pytest.importorskip("torch", reason="the extras speech and vision are not installed (make models)")
 pytest.importorskip("transformers", reason="the extras speech and vision are not installed (make models)")
+from models.runners.networks import aasist  # noqa: E402  # only with torch
 from tests import tiny_models  # noqa: E402  # only with torch
 
 pytestmark = pytest.mark.weights
@@ -162,11 +165,23 @@ def test_meso_inception_is_trained_on(faces: tuple[Path, Path], tmp_path: Path) 
 
 @needs_mirror
 @needs_media
-def test_aasist_is_trained_on_and_real_voices_are_too_few(tmp_path: Path) -> None:
+def test_aasist_is_trained_on_and_real_voices_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     genuine, synthetic = real_voices(tmp_path)
     store = pulled(tmp_path / "store", "aasist-l")
-    trained = train(order("aasist-l", genuine, synthetic), store, ModelSettings(), quiet)
-    assert trained.fixture
+    words = (
+        "--base",
+        "aasist-l",
+        "--name",
+        "mine",
+        "--epochs",
+        "2",
+        "--genuine",
+        str(genuine),
+        "--synthetic",
+        str(synthetic),
+    )
+    assert models(store.root, "train", "voice-authenticity", *words) == 0
+    assert "as a fixture: it has not been evaluated" in capsys.readouterr().out
     entry = store.find("mine")
     assert entry is not None
     located = store.locate(entry)
@@ -185,9 +200,31 @@ def test_aasist_is_trained_on_and_real_voices_are_too_few(tmp_path: Path) -> Non
     assert "candor models evaluate mine" in info.command
 
 
-async def test_an_engine_refuses_a_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.unit.models.test_choosing import trained_model, with_both
+@needs_mirror
+async def test_an_evaluated_head_that_is_preferred_is_asked_with_its_own_calibration(tmp_path: Path) -> None:
+    """The file is AASIST-L's own weights, as training would have written them: its answers are known."""
+    store = pulled(tmp_path / "store", "aasist-l")
+    network = aasist.load_published(next(store.root.rglob("AASIST-L.pth")))
+    trained = trained_model(base_commit=store.lock().models["aasist-l"].commit)
+    torch.save(network.learned(), tmp_path / "weights.pth")
+    locked = LockedModel(kind="local", repository="mine", commit="d" * 40, files={})
+    (store.root / locked.folder).mkdir(parents=True)
+    shutil.move(tmp_path / "weights.pth", store.root / locked.folder / "weights.pth")
+    files = {"weights.pth": sha256_of(store.root / locked.folder / "weights.pth")}
+    store.put("mine", locked.model_copy(update={"files": files}), trained)
+    store.prefer(trained.entry("mine"))
+    observer = VoiceAuthenticityObserver()
+    observer.attach(HostServices(InferenceClient(tmp_path / "engine.sock"), store, ProcessingSettings()))
+    assert observer.info().model == "mine@dddddddd"
+    assert observer.choice.calibration() == trained.calibration
+    shelf = Shelf(catalog.load(), store, ModelSettings(models_dir=store.root), Journal(tmp_path / "journal"))
+    window = Sound(speech(VOICE_WINDOW_SAMPLES / RATE_HZ))
+    answers = [await (await shelf.get(name)).ask(window, "room", 60_000) for name in ("mine", "aasist-l")]
+    await shelf.close()
+    assert answers[0] == answers[1]
 
+
+async def test_an_engine_refuses_a_fixture(tmp_path: Path) -> None:
     store = with_both(tmp_path, trained_model(evaluation=None))
     shelf = Shelf(catalog.load(), store, ModelSettings(models_dir=tmp_path), Journal(tmp_path / "journal"))
     with pytest.raises(UnavailableError, match="fixture: mine: it has not been evaluated"):
