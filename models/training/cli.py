@@ -33,7 +33,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     training.add_argument("--name", type=_name, help="what it will be called (default: the task and the day)")
     training.add_argument("--epochs", type=_positive, default=10, help="at most so many (default %(default)s)")
     training.add_argument("--minutes", type=_positive, default=120, help="no longer than this (default %(default)s)")
-    training.add_argument("--seed", type=int, default=1, help="who is held out, and the order (default %(default)s)")
+    training.add_argument(
+        "--seed", type=_natural, default=1, help="who is held out, and the order (default %(default)s)"
+    )
     evaluation = commands.add_parser("evaluate", help="find out how well a model of authenticity does", epilog=LAYOUT)
     evaluation.add_argument("name", help="as `candor models list` shows it")
     _add_media(evaluation)
@@ -50,6 +52,13 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,60}", text):
         raise argparse.ArgumentTypeError("small letters, digits and hyphens, at most 61")
     return text
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("at least 0")
+    return number
 
 
 def _positive(text: str) -> int:

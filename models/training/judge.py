@@ -25,7 +25,11 @@ class Judge:
 
     def __enter__(self) -> Self:
         """Load. Raises UnavailableError."""
-        self._loop.run(self._runner.start())
+        try:
+            self._loop.run(self._runner.start())
+        except BaseException:
+            self._loop.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

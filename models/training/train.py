@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SEEN_NAME = "seen.json"
 MOST_WINDOWS = 1_000
-"""Of each kind. Each is there twice, once after the codec: at most 2 GB, and half an hour of a CPU for AASIST to look at them."""
+"""Of each kind. Each is there twice, once after the codec: up to 3 GB, and half an hour of a CPU for AASIST to look at them."""
 
 
 class TrainingError(Exception):
