@@ -91,6 +91,22 @@ class Observer(Protocol):
 
 
 @runtime_checkable
+class ReadsFindings(Protocol):
+    """An observer stream that looks at what others find about the same track, captions for example."""
+
+    def read(self, finding: Finding) -> list[Finding]:
+        """Look at a finding of another observer; as `ObserverStream.push`."""
+
+
+@runtime_checkable
+class MayRefuse(Protocol):
+    """An observer stream that may find out that it can say nothing of its track. Asked again and again."""
+
+    silent_because: str
+    """Why, in a word that clients translate, e.g. `language`; empty if nothing is in the way."""
+
+
+@runtime_checkable
 class ChoosesWidth(Protocol):
     """An observer stream of video that can say how wide its pictures need to be. Asked every 5 s."""
 

@@ -114,6 +114,29 @@ class Expression(FindingBase):
     known_errors: str = Field(description="what is published about the model's errors")
 
 
+class Emotion(FindingBase):
+    """What a model makes of how, or what, somebody said: a guess among a few words, not what they feel. For that person alone."""
+
+    label: str
+    probability: float = Field(ge=0, le=1)
+    probabilities: dict[str, float]
+    known_errors: str = Field(description="what is published about the model's errors")
+
+
+class TextEmotion(Emotion):
+    """Of the words of one final caption."""
+
+    kind: Literal["text_emotion"] = "text_emotion"
+    segment_id: str = Field(description="of the caption")
+
+
+class VoiceEmotion(Emotion):
+    """Of the sound of a few seconds of speech."""
+
+    kind: Literal["voice_emotion"] = "voice_emotion"
+    speech_ms: int = Field(ge=0)
+
+
 class FaceAuthenticity(Authenticity):
     """Whether a face is synthetic. Reasons beyond `duration`: `small`, `blurred`, `turned`; `gone` when it has left the picture."""
 
@@ -121,7 +144,7 @@ class FaceAuthenticity(Authenticity):
     face_id: str
 
 
-AnyFinding = Caption | Prosody | VoiceAuthenticity | Faces | Expression | FaceAuthenticity
+AnyFinding = Caption | Prosody | TextEmotion | VoiceEmotion | VoiceAuthenticity | Faces | Expression | FaceAuthenticity
 Finding = Annotated[AnyFinding, Field(discriminator="kind")]
 FINDING: TypeAdapter[AnyFinding] = TypeAdapter(Finding)
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from media_processors.base import ChoosesWidth, Observer, ObserverStream
+from media_processors.base import ChoosesWidth, MayRefuse, Observer, ObserverStream, ReadsFindings
 from media_processors.errors import place_of
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
 from media_processors.frames import TrackRef
@@ -222,7 +222,7 @@ class WatchedTrack:
         if not self._watches:
             self._perception.restart()
         try:
-            self._watches[name] = _Watch(observer, track, self._emit)
+            self._watches[name] = _Watch(observer, track, partial(self._said, name))
             self._perception.attach(name, observer)
         except Exception as error:  # anybody's code
             self._fail(name, error)
@@ -246,6 +246,14 @@ class WatchedTrack:
             self._fail(name, error)
             if name in self._watches:
                 self._stop(name, pending=False)
+
+    def _said(self, name: str, finding: Finding) -> None:
+        """Pass a finding on, also to the observers of this track that read what others find."""
+        self._emit(finding)
+        for other, watch in list(self._watches.items()):
+            reader: object = watch.stream
+            if other != name and isinstance(reader, ReadsFindings):
+                self._run(other, watch, partial(reader.read, finding))
 
     def _fail(self, name: str, error: Exception) -> None:
         self._counters.broken += 1
@@ -273,8 +281,15 @@ class WatchedTrack:
             self._set_status(name, "unavailable", OVERLOADED)
         elif known.pausing:
             self._set_status(name, "unavailable", known.pausing)
+        elif reason := self._silent_because(name):
+            self._set_status(name, "unavailable", reason)
         else:
             self._set_status(name, "on", "")
+
+    def _silent_because(self, name: str) -> str:
+        watch = self._watches.get(name)
+        asking: object = watch.stream if watch is not None else None
+        return str(asking.silent_because) if isinstance(asking, MayRefuse) else ""
 
     def _set_status(self, name: str, state: str, reason: str) -> None:
         fields = {"track_id": self.opened.track_id, "processor": name, "state": state, "reason": reason}

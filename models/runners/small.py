@@ -16,7 +16,7 @@ from models.questions import Picture, Scores, Sound
 from models.runners.networks import aasist, meso_inception, mini_xception
 
 LEVEL_RMS = 0.08
-"""How loud voices are made for AASIST: at this level it tells the clips of models/README.md apart best."""
+"""How loud voices are made for AASIST: above the levels at which synthetic ones pass for genuine, below those that clip."""
 
 Q = TypeVar("Q", Sound, Picture)
 Numbers = NDArray[np.float32]

@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from media_processors.findings import ProcessorStatus
+from media_processors.findings import ProcessorInfo, ProcessorStatus, TextEmotion
 from tests.e2e.mock_meeting import MockMeeting, participant
 from tests.e2e.page_scenes import (
     DENIED,
@@ -254,6 +254,43 @@ async def test_pictures_that_are_on_the_screen_are_asked_for_whatever_became_of_
             await page.set_viewport_size({"width": width, "height": height})
             await until(lambda before=before: "" if len(meeting.sent("subscribe")) > before else "new tile sizes")
             await until(unwanted)
+
+
+async def test_a_guess_at_emotion_is_shown_with_its_errors_while_it_is_on(
+    browser: Browser, meeting: MockMeeting
+) -> None:
+    processors(meeting)
+    meeting.processors = [
+        ProcessorInfo(name="text_emotion", kind="observer", media="audio", available=True, about="emotion")
+    ]
+    status = ProcessorStatus(track_id="self-microphone", processor="text_emotion", state="on")
+    meeting.processor_status = [status]
+    found = TextEmotion(
+        room_id="studio",
+        participant_id="self",
+        track_id="self-microphone",
+        epoch=0,
+        start_ms=0,
+        end_ms=900,
+        model="m@1",
+        segment_id="s1",
+        label="joy",
+        probability=0.83,
+        probabilities={"joy": 0.83},
+        known_errors="66 % on its own test set",
+    )
+    async with visit(browser) as seen:
+        page = await join(seen, meeting)
+        await until(lambda: "" if meeting.sent("publish") else "a publish offer")
+        await page.get_by_role("button", name="Processing").click()
+        await meeting.emit("finding", finding=found)
+        emotion = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="Emotion in words"))
+        await expect(emotion).to_contain_text("Joy, 83 %")
+        await expect(emotion).to_contain_text("66 % on its own test set")
+        off = status.model_copy(update={"state": "unavailable", "reason": "language"})
+        await meeting.emit("processors_changed", processors=meeting.processors, status=[off])
+        await expect(emotion).to_contain_text("It does not know the language that is spoken.")
+        await expect(emotion).not_to_contain_text("Joy")
 
 
 async def test_what_is_locked_says_by_whom_and_cannot_be_switched(browser: Browser, meeting: MockMeeting) -> None:

@@ -18,7 +18,7 @@ from models.questions import Faces, Picture, Scores, Sound
 from models.settings import ModelSettings
 from tests.unit.models.faces import astronaut
 from tests.unit.models.test_models_cli import MIRROR, models, needs_mirror
-from tests.unit.models.test_networks import MEDIA, WINDOW, golden, recorded
+from tests.unit.models.test_networks import MEDIA, WINDOW, recorded
 from tests.until import until
 
 pytestmark = [pytest.mark.weights, needs_mirror]

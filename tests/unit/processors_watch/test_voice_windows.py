@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from media_processors.audio.authenticity import STEP_MS, WindowCollector
+from media_processors.audio.windows import STEP_MS, WindowCollector
 from media_processors.frames import AudioFrame
 
 RATE_HZ = 16_000

@@ -21,6 +21,7 @@ export {
   reduceMeeting,
   trackOf,
   type FinalReason,
+  type Guess,
   type MediaPath,
   type MeetingAction,
   type MeetingState,

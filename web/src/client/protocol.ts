@@ -142,7 +142,7 @@ export interface Faces {
 
 /** A finding for whose audience the receiver is. */
 export interface FindingEvent {
-  finding: Caption | Prosody | VoiceAuthenticity | Faces | Expression | FaceAuthenticity;
+  finding: Caption | Prosody | TextEmotion | VoiceEmotion | VoiceAuthenticity | Faces | Expression | FaceAuthenticity;
 }
 
 /** As in RTCConfiguration.iceServers. */
@@ -397,6 +397,27 @@ export interface SubscribeOffer {
   tracks: Record<string, OfferedTrack>;
 }
 
+/** Of the words of one final caption. */
+export interface TextEmotion {
+  room_id: string;
+  participant_id: string;
+  track_id: string;
+  /** consent epoch under which the media was heard; older than current: dropped */
+  epoch: number;
+  start_ms: number;
+  end_ms: number;
+  /** name@version of the model, or of the algorithm where no model is involved */
+  model: string;
+  label: string;
+  probability: number;
+  probabilities: Record<string, number>;
+  /** what is published about the model's errors */
+  known_errors: string;
+  kind: "text_emotion";
+  /** of the caption */
+  segment_id: string;
+}
+
 /** How large a track is shown, in CSS pixels times device pixel ratio; 0 x 0 while it is not visible. */
 export interface Tile {
   track_id: string;
@@ -458,6 +479,26 @@ export interface VoiceAuthenticity {
   /** what is published about the model's errors */
   known_errors: string;
   kind: "voice_authenticity";
+}
+
+/** Of the sound of a few seconds of speech. */
+export interface VoiceEmotion {
+  room_id: string;
+  participant_id: string;
+  track_id: string;
+  /** consent epoch under which the media was heard; older than current: dropped */
+  epoch: number;
+  start_ms: number;
+  end_ms: number;
+  /** name@version of the model, or of the algorithm where no model is involved */
+  model: string;
+  label: string;
+  probability: number;
+  probabilities: Record<string, number>;
+  /** what is published about the model's errors */
+  known_errors: string;
+  kind: "voice_emotion";
+  speech_ms: number;
 }
 
 /** The answer to every request. */

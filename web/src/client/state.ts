@@ -15,12 +15,16 @@ import type {
   ProcessorStatus,
   Prosody,
   Speaker,
+  TextEmotion,
   TrackInfo,
   VoiceAuthenticity,
+  VoiceEmotion,
 } from './protocol';
 import type { FailureCode } from './signaling';
 
 export type Finding = FindingEvent['finding'];
+/** One word of a few for what a face shows, a voice sounds like or words say. */
+export type Guess = Expression | TextEmotion | VoiceEmotion;
 export type Source = TrackInfo['source'];
 
 /** `reconnecting`: inside, but the signaling connection is lost. `closed`: was inside, is no longer. */
@@ -61,8 +65,8 @@ export interface MeetingState {
   faces: Record<string, Record<string, FaceAuthenticity>>;
   /** Who was in one's own picture last. */
   seen: Faces | null;
-  /** What one's own face showed last, and when that came. */
-  expression: { found: Expression; atMs: number } | null;
+  /** What was last guessed of one's own face, voice or words, and when that came. */
+  guesses: Partial<Record<Guess['kind'], { found: Guess; atMs: number }>>;
   chat: ChatLine[];
   processors: ProcessorInfo[];
   processorStatus: ProcessorStatus[];
@@ -92,7 +96,7 @@ export const OUTSIDE: MeetingState = {
   voices: {},
   faces: {},
   seen: null,
-  expression: null,
+  guesses: {},
   chat: [],
   processors: [],
   processorStatus: [],
@@ -238,7 +242,9 @@ function applyFinding(state: MeetingState, finding: Finding, nowMs: number): Mee
     case 'faces':
       return { ...state, seen: finding };
     case 'expression':
-      return { ...state, expression: { found: finding, atMs: nowMs } };
+    case 'voice_emotion':
+    case 'text_emotion':
+      return { ...state, guesses: { ...state.guesses, [finding.kind]: { found: finding, atMs: nowMs } } };
     case 'face_authenticity':
       return { ...state, faces: { ...state.faces, [finding.participant_id]: applyFace(state.faces[finding.participant_id] ?? {}, finding) } };
     case 'voice_authenticity':
@@ -261,14 +267,16 @@ function forgetOff(state: MeetingState): MeetingState {
   );
   const kept = <F extends { kind: string; track_id: string }>(all: Record<string, F>) =>
     Object.fromEntries(Object.entries(all).filter(([, found]) => on.has(`${found.kind}/${found.track_id}`)));
-  const { seen, expression } = state;
+  const { seen } = state;
   return {
     ...state,
     prosody: kept(state.prosody),
     voices: kept(state.voices),
     faces: Object.fromEntries(Object.entries(state.faces).map(([id, faces]) => [id, kept(faces)])),
     seen: seen !== null && on.has(`faces/${seen.track_id}`) ? seen : null,
-    expression: expression !== null && on.has(`expression/${expression.found.track_id}`) ? expression : null,
+    guesses: Object.fromEntries(
+      Object.entries(state.guesses).filter(([kind, guess]) => on.has(`${kind}/${guess.found.track_id}`)),
+    ),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { ProcessorInfo, ProcessorStatus } from '../../client';
+import type { Guess, ProcessorInfo, ProcessorStatus } from '../../client';
 import { CopyButton, Switch } from '../controls';
 import { useApp, useController, useStrings, useUntil } from '../hooks';
 import { isOn, isWanted, myStatus, othersStatus } from '../processing';
@@ -55,7 +55,7 @@ function Processor({ processor }: { processor: ProcessorInfo }) {
       {state === null ? <p class="processor-why">{strings.noTrackYet}</p> : <Why processor={processor} status={mine} />}
       {processor.name === 'prosody' && <Measured />}
       {processor.name === 'faces' && <Seen />}
-      {processor.name === 'expression' && <Shown />}
+      {isGuess(processor.name) && <Guessed kind={processor.name} />}
       {(processor.name === 'voice_authenticity' || processor.name === 'face_authenticity') && (
         <EvidenceList processor={processor.name} />
       )}
@@ -115,24 +115,29 @@ function Seen() {
   return <p class="processor-why">{parts.join(' · ')}</p>;
 }
 
-/** A face that has turned away or left shows nothing any more. */
-const EXPRESSION_STAYS_MS = 4000;
+/** For how long a guess stands: a face changes within seconds, words are said once. */
+const GUESS_STAYS_MS: Record<Guess['kind'], number> = { expression: 4000, voice_emotion: 15_000, text_emotion: 20_000 };
 
-/** What one's own face showed last. */
-function Shown() {
+/** What was last guessed of one's own face, voice or words. */
+function Guessed({ kind }: { kind: Guess['kind'] }) {
   const strings = useStrings();
   const meeting = useApp((state) => state.meeting);
-  const fresh = useUntil(meeting.expression === null ? 0 : meeting.expression.atMs + EXPRESSION_STAYS_MS);
-  if (meeting.expression === null || !fresh || !isOn(meeting, 'expression', meeting.expression.found.track_id)) return null;
-  const shown = meeting.expression.found;
+  const guess = meeting.guesses[kind];
+  const fresh = useUntil(guess === undefined ? 0 : guess.atMs + GUESS_STAYS_MS[kind]);
+  if (guess === undefined || !fresh || !isOn(meeting, kind, guess.found.track_id)) return null;
+  const { label, probability, known_errors: errors } = guess.found;
   return (
     <>
-      <p class="processor-why">{strings.expressionShown(strings.expressions[shown.label] ?? shown.label, shown.probability)}</p>
+      <p class="processor-why">{strings.guessed(strings.emotions[label] ?? label, probability)}</p>
       <p class="evidence-caution" lang="en">
-        {shown.known_errors}
+        {errors}
       </p>
     </>
   );
+}
+
+function isGuess(name: string): name is Guess['kind'] {
+  return name in GUESS_STAYS_MS;
 }
 
 function Others({ processor }: { processor: ProcessorInfo }) {
