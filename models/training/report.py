@@ -96,11 +96,12 @@ def _calibration(report: Report) -> list[str]:
     calibration, reliability = report.calibration, report.reliability
     if calibration is None or reliability is None:
         return ["## Calibration", "None: genuine windows do not score higher than synthetic ones."]
-    how = "set by all and **tried on the same**" if report.own_media else "set by half and tried on the other half"
+    halves = "Half of the people and generators set it, the others tried it"
+    how = "**It was tried on the media that set it**" if report.own_media else halves
     return [
         "## Calibration",
         f"likelihood = {calibration.doubt:.3f} + {1 - 2 * calibration.doubt:.3f} / (1 + exp({calibration.slope:.3f} * (score - "
-        f"{calibration.centre:.3f}))), {how} of the people and generators: expected calibration error {reliability.ece:.3f}, "
+        f"{calibration.centre:.3f}))). {how}: expected calibration error {reliability.ece:.3f}, "
         f"Brier score {reliability.brier:.3f} (always .5 would have .250). Genuine and synthetic media count half each.",
         _table(["likelihood", "share of media", "mean likelihood", "was synthetic"], _bins(reliability)),
     ]
