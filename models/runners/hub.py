@@ -47,7 +47,6 @@ class HubRunner(ABC, Generic[Q, A]):
         architecture, model = self.load()
         self.placement = place(architecture, self._tuned)
         self._model = put(model, self.placement)
-        del model  # int8 is a copy, and the tensors of a file live as long as one of them does
         try:
             self._answer([self.example()])
         except FailedError as error:

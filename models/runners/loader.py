@@ -98,11 +98,13 @@ def put(model: Any, placement: Placement) -> Any:
         return model.to(placement.device, placement.dtype)
     if placement.device != "cpu":
         raise UnavailableError("int8 is for CPUs")
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # what still lay in the file, if only a bias, would keep all of it in memory
     with warnings.catch_warnings():
         # Its successor torchao is one more package; torch is pinned to a version that still has this.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", UserWarning)
-        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
 
 
 def give_back() -> None:
