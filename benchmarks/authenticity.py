@@ -25,8 +25,8 @@ import scipy.signal
 from candor import logs
 from candor.settings import load
 from media_processors import registry
-from media_processors.audio import authenticity
 from media_processors.audio.authenticity import NAME, VoiceAuthenticityObserver, VoiceAuthenticityStream
+from media_processors.audio.windows import STEP_MS
 from media_processors.base import Emit, Samples
 from media_processors.findings import VoiceAuthenticity
 from media_processors.frames import TrackRef
@@ -107,7 +107,7 @@ def read(path: Path) -> Samples:
 
 async def judge(store: Path, observer: VoiceAuthenticityObserver, sound: Samples, speech_s: float) -> VoiceAuthenticity:
     """Play a clip until the observer has looked at enough windows; the last finding."""
-    wanted = int(speech_s * 1000 // authenticity.STEP_MS)
+    wanted = int(speech_s * 1000 // STEP_MS)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "models").symlink_to(store)
         async with Rig(Path(folder), {NAME: registry.Loaded(observer.info(), observer)}) as rig:

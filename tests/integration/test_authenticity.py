@@ -10,6 +10,7 @@ import pytest
 from media_processors import registry
 from media_processors.audio import authenticity
 from media_processors.audio.authenticity import NAME, VoiceAuthenticityObserver
+from media_processors.audio.windows import STEP_MS
 from media_processors.findings import VoiceAuthenticity
 from tests.integration.caption_rig import RATE_HZ, SHARED_MEDIA, Rig, flite, load_wav, silence
 from tests.unit.models.test_models_cli import MIRROR, models, needs_mirror
@@ -45,7 +46,7 @@ async def hear(rig: Rig, clip: np.ndarray, speech_s: float = 26.0, share: float 
     rig.open()
     for _ in range(int(np.ceil(speech_s / share / (len(clip) / RATE_HZ)))):
         await rig.say(np.concatenate([clip, silence(0.3)]))
-    windows = int(speech_s * 1000 / authenticity.STEP_MS)
+    windows = int(speech_s * 1000 / STEP_MS)
     await until(lambda: "" if len(said(rig)) >= windows else f"{windows} windows, {len(said(rig))} so far", WAIT_S)
     return said(rig)[windows - 1]
 
