@@ -57,6 +57,11 @@ class Astronaut:
         matrix = cv2.getRotationMatrix2D((FACE_X, FACE_Y), TILT_DEGREES * math.sin(phase), SCALE)
         matrix[:, 2] += np.array([WIDTH / 2 - FACE_X + SWAY_PX * math.sin(phase / 2), HEIGHT / 2 - FACE_Y])
         turned = cv2.warpAffine(
-            astronaut(), matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=WALL
+            astronaut(),
+            matrix,
+            (WIDTH, HEIGHT),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=WALL,
         )
         return np.asarray(turned, np.uint8)
