@@ -234,6 +234,11 @@ class FakeHost:
             await channel.close()
         self._channels.clear()
 
+    @property
+    def connected(self) -> bool:
+        """Whether somebody listens."""
+        return bool(self._channels)
+
     def notify(self, event: str, params: dict[str, Any]) -> None:
         for channel in self._channels:
             channel.notify(event, params)

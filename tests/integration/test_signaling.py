@@ -362,6 +362,47 @@ async def test_consent_is_revoked_with_a_new_epoch_and_old_findings_are_dropped(
     await until(lambda: "" if state_of(bert, "captions") == "off" else "captions off")
 
 
+async def test_nothing_is_told_after_the_ack_of_a_revoke_whatever_dies_or_comes_back(room: Meeting) -> None:
+    ada, bert = await room.joined("Ada"), await room.joined("Bert")
+    track_id = (await ada.publish())["0"]
+    dropped = room.server.insights.dropped
+
+    def twenty(epoch: int) -> None:
+        for _ in range(20):
+            room.watch_host.notify("finding", caption(ada.me, track_id, epoch))
+
+    twenty(epoch=0)
+    await until(lambda: "" if len(bert.events("finding")) == 20 else "what was found before")
+    revoking = asyncio.create_task(ada.result("set_processor", {"processor": "captions", "on": False}))
+    twenty(epoch=0)  # in flight
+    await revoking
+    twenty(epoch=0)
+
+    def unaccounted() -> str:
+        missing = 60 - len(ada.events("finding")) - dropped["old_epoch"]
+        return f"{missing} of sixty, told before the ack or dropped" if missing else ""
+
+    await until(unaccounted)
+    assert dropped["old_epoch"] >= 20  # all that came after the ack
+    told = len(ada.events("finding"))
+    await room.watch_host.close()  # it is killed, and another one still has what the first one heard
+    await room.watch_host.start()
+    await until(lambda: "" if room.watch_host.connected else "signaling's way back to the host")
+    before = dropped["old_epoch"]
+    twenty(epoch=0)
+    await until(lambda: "" if dropped["old_epoch"] == before + 20 else "twenty dropped, of the host that came back")
+    await ada.drop()
+    back = await room.client()
+    assert (await back.join("Ada", session_key=ada.key))["resumed"] is True
+    twenty(epoch=0)
+    await until(lambda: "" if dropped["old_epoch"] == before + 40 else "twenty dropped, after the way back")
+    await back.result("set_processor", {"processor": "captions", "on": True})
+    room.watch_host.notify("finding", caption(ada.me, track_id, epoch=2))
+    assert (await back.event("finding"))["finding"]["epoch"] == 2
+    assert len(back.events("finding")) == 1
+    await until(lambda: "" if len(bert.events("finding")) == told + 1 else "the one finding of the new consent")
+
+
 def prosody(participant_id: str, track_id: str) -> dict[str, Any]:
     return Prosody(
         room_id=ROOM,
