@@ -45,6 +45,7 @@ class Crowd:
 
     def __init__(self, server: PerceivedServer, parts: Cast) -> None:
         self.names: list[str] = []
+        self._cameras: set[str] = set()
         self._server = server
         self._parts = parts
         self._identity = make_identity()
@@ -52,9 +53,9 @@ class Crowd:
         self._publishers: dict[str, Publisher] = {}
 
     async def grow(self, people: int, cameras: int) -> None:
-        """Until there are so many; the first have cameras."""
+        """Until there are so many, and so many cameras."""
         for number in range(len(self.names), people):
-            name, camera = f"person-{number}", number < cameras
+            name, camera = f"person-{number}", len(self._cameras) < cameras
             link = Link(self._identity, GCM, PublisherFeedback(), controlling=True)
             answer = await self._server.enter(name, sdp.publish_offer(link.local, layers=False), camera=camera)
             await link.connect(sdp.read(answer))
@@ -62,12 +63,14 @@ class Crowd:
             self._publishers[name] = Publisher(link, self._parts.person(number, camera=camera))
             self._publishers[name].play()
             self.names.append(name)
+            if camera:
+                self._cameras.add(name)
 
-    async def watch(self, on: bool, cameras: int) -> None:
+    async def watch(self, on: bool) -> None:
         """Switch every observer of everybody."""
-        for number, name in enumerate(self.names):
+        for name in self.names:
             voice = {"denoise": True} | dict.fromkeys(VOICE, on)
-            await self._server.process(name, voice, dict.fromkeys(FACE, on) if number < cameras else None)
+            await self._server.process(name, voice, dict.fromkeys(FACE, on) if name in self._cameras else None)
 
     async def shrink(self, people: int) -> None:
         """The last ones leave."""
@@ -75,6 +78,7 @@ class Crowd:
             await self._publishers.pop(name).pause()
             await self._server.leave(name)
             self._links.pop(name).close()
+            self._cameras.discard(name)
         del self.names[people:]
 
 
@@ -148,7 +152,7 @@ class Stage:
     async def overload(self, times: int) -> dict[str, Any]:
         """`times` as many people, then as many as before: what is shed meanwhile and when it is back."""
         await self.crowd.grow(self.people * times, self.cameras * times)
-        await self.crowd.watch(True, self.cameras * times)
+        await self.crowd.watch(True)
         rungs: list[tuple[float, int]] = []
         watching = asyncio.create_task(self._rungs(rungs))
         try:
@@ -188,7 +192,7 @@ async def measure(people: int, cameras: int, seconds: float, rounds: int, times:
         await stage.crowd.grow(people, cameras)
         for _ in range(rounds):
             for name, on in (("off", False), ("on", True)):
-                await stage.crowd.watch(on, cameras)
+                await stage.crowd.watch(on)
                 await asyncio.sleep(SETTLE_S)
                 report[name].append(await stage.phase(seconds))
                 print(name, json.dumps(report[name][-1]), flush=True)

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from models import wire
-from models.errors import DeadlineError, EngineGoneError, FailedError, OverloadedError, from_wire
+from models.errors import DeadlineError, EngineGoneError, FailedError, LoadingError, OverloadedError, from_wire
 from models.questions import Answer, Question, answer_from_wire
 from models.speech import Transcript, Utterance
 
@@ -106,8 +106,8 @@ class InferenceClient:
             self._writer.write(wire.pack({"id": request_id, "op": operation, **fields}))
             async with asyncio.timeout(timeout_ms / 1000):
                 return await future
-        except (DeadlineError, OverloadedError):
-            self.missed += 1
+        except (DeadlineError, OverloadedError) as error:
+            self.missed += not isinstance(error, LoadingError)
             raise
         except TimeoutError as error:
             self.missed += 1

@@ -21,7 +21,7 @@ import structlog
 
 from models import catalog, journal, wire
 from models.catalog import Catalog
-from models.errors import DeadlineError, FailedError, InferenceError, OverloadedError, UnavailableError
+from models.errors import FailedError, InferenceError, LoadingError, OverloadedError, UnavailableError
 from models.journal import Journal
 from models.questions import Text, question_from_wire
 from models.settings import ModelSettings
@@ -107,7 +107,7 @@ class Engine:
             async with asyncio.timeout_at(until_s):
                 model = await self.shelf.get(str(message["model"]))
         except TimeoutError as error:
-            raise DeadlineError("the model is still being loaded") from error
+            raise LoadingError("the model is still being loaded") from error
         if isinstance(question, Utterance | Text) and not model.entry.speaks(question.language):
             raise UnavailableError(f"language: {model.entry.name} does not know {question.language!r}")
         answer = await model.ask(question, str(message["room_id"]), max(0.0, until_s - loop.time()) * 1000)

@@ -4,6 +4,7 @@
     ├── UnavailableError   the model cannot run here; `command` is what would help
     ├── OverloadedError    shed: the queue was full and this was the oldest of the busiest room
     ├── DeadlineError      the answer is no longer wanted
+    │   └── LoadingError   because the model was still being loaded
     ├── EngineGoneError    the engine process is not there; it is being restarted
     └── FailedError        the model or its process broke on this request
 
@@ -51,6 +52,12 @@ class DeadlineError(InferenceError):
     retryable = True
 
 
+class LoadingError(DeadlineError):
+    """The deadline passed while the model was being loaded: nobody is too slow, and the next question may be answered at once."""
+
+    code = "loading"
+
+
 class EngineGoneError(InferenceError):
     """No connection to the engine."""
 
@@ -66,7 +73,8 @@ class FailedError(InferenceError):
 
 
 ERRORS: dict[str, type[InferenceError]] = {
-    error.code: error for error in (UnavailableError, OverloadedError, DeadlineError, EngineGoneError, FailedError)
+    error.code: error
+    for error in (UnavailableError, OverloadedError, DeadlineError, LoadingError, EngineGoneError, FailedError)
 }
 
 

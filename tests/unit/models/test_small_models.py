@@ -13,7 +13,7 @@ import pytest
 from models import shelf as shelf_module
 from models.client import InferenceClient
 from models.engine import SOCKET_NAME, Engine
-from models.errors import DeadlineError, FailedError, UnavailableError
+from models.errors import FailedError, LoadingError, UnavailableError
 from models.questions import Faces, Picture, Scores, Sound
 from models.settings import ModelSettings
 from tests.unit.models.faces import astronaut
@@ -173,7 +173,7 @@ async def test_a_model_goes_on_loading_when_nobody_waits_any_more(
         return real(*arguments)
 
     monkeypatch.setattr(shelf_module, "create_runner", slow)
-    with pytest.raises(DeadlineError):
+    with pytest.raises(LoadingError):
         await client.ask("yunet", Picture(astronaut()), Faces, room_id="room", deadline_ms=50)
     hold.set()
     await until(lambda: "" if "yunet" in engine.shelf.loaded() else "the model")

@@ -1,5 +1,7 @@
 """The benchmark of kills finds the changes in what a listener received, and compares them with the right place of the speech."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -76,7 +78,8 @@ def test_a_lost_packet_is_a_gap_and_nothing_else(killed: tuple[Recorder, Round, 
     packets = recorder.packets[:50] + recorder.packets[51:]
     assert timestamp_gap_ms(packets) == 40
     assert arrival_gap_ms(packets, packets[0].arrival_ns, packets[-1].arrival_ns) == 40
-    assert assess(packets, told, at_ns) == assess(recorder.packets, told, at_ns)
+    with_gap, whole = asdict(assess(packets, told, at_ns)), asdict(assess(recorder.packets, told, at_ns))
+    assert with_gap == pytest.approx(whole, abs=0.05)  # decibels
 
 
 def test_without_a_change_there_are_no_peaks(killed: tuple[Recorder, Round, int]) -> None:

@@ -38,7 +38,7 @@ def is_whole(window: np.ndarray) -> bool:
 
 def test_a_window_is_due_every_five_seconds_of_speech() -> None:
     talk = Talk()
-    talk.speak(4 * STEP_MS + 500)  # the gate takes a moment to open
+    talk.speak(4 * STEP_MS)
     assert len(talk.windows) == 4
     for window, speech_ms in talk.windows:
         assert len(window) == WINDOW
@@ -67,10 +67,34 @@ def test_what_was_concealed_stays_in_place_and_counts_for_nothing() -> None:
     assert all(speech_ms < 3_990 for _, speech_ms in talk.windows)
 
 
-def test_a_long_pause_is_cut_short() -> None:
+def test_a_window_is_at_least_half_speech_and_pauses_stay_in_it() -> None:
     talk = Talk()
     talk.speak(3_000)
     talk.speak(10_000, speech=0.0)
-    talk.speak(3_000)
+    talk.speak(1_900)
+    assert talk.windows == []  # 5 s were not spoken yet
+    talk.speak(200)
     assert len(talk.windows) == 1
-    assert talk.windows[0][1] > 3_000
+    window, speech_ms = talk.windows[0]
+    assert is_whole(window)
+    assert 2_000 <= speech_ms <= 2_200
+
+
+def test_a_pause_that_was_not_sent_is_silence() -> None:
+    talk = Talk()
+    talk.speak(3_000)
+    talk.speak(100, speech=0.0)
+    talk.miss(600)
+    talk.speak(3_000)
+    [(window, speech_ms)] = talk.windows
+    silent = np.flatnonzero(window == 0)
+    assert len(silent) >= 0.6 * RATE_HZ
+    assert 3_200 <= speech_ms <= 3_400
+
+
+def test_who_hardly_speaks_is_not_judged() -> None:
+    talk = Talk()
+    for _ in range(20):
+        talk.speak(500)
+        talk.speak(4_000, speech=0.0)
+    assert talk.windows == []
