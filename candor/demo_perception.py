@@ -112,6 +112,8 @@ def _says_something(finding: AnyFinding | None) -> bool:
 def _news(before: AnyFinding | None, finding: AnyFinding) -> bool:
     """Whether it is worth a line: more or other evidence, another expression, another number of faces or a head that turned."""
     if isinstance(finding, Authenticity) and isinstance(before, Authenticity):
+        if finding.verdict in ("likely_genuine", "likely_synthetic"):
+            return finding.verdict != before.verdict
         return (finding.verdict, finding.reason, finding.windows) != (before.verdict, before.reason, before.windows)
     if isinstance(finding, Expression) and isinstance(before, Expression):
         return finding.label != before.label
