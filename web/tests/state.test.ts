@@ -172,7 +172,7 @@ test('a processor has a status on my track and on those of others', () => {
 });
 
 test('a processor is wanted as it was chosen, also while it has no track or is away', () => {
-  const captions = { name: 'captions', default_on: true } as ProcessorInfo;
+  const captions = { name: 'captions', default_on: true, about: 'content', locked: null, locked_by: '' } as ProcessorInfo;
   const status = (state: 'on' | 'off' | 'unavailable' | 'bypass'): MeetingAction => {
     const mine = { track_id: 'my-mic', processor: 'captions', state, reason: '' };
     return { type: 'processors', processors: [captions], status: [mine] };
@@ -184,4 +184,6 @@ test('a processor is wanted as it was chosen, also while it has no track or is a
   const wanted = (...actions: MeetingAction[]) => isWanted(play(...inside, own, ...actions), captions);
   expect([wanted(status('unavailable')), wanted(no, status('unavailable'))]).toEqual([true, false]);
   expect([wanted(status('bypass')), wanted(status('off')), wanted(no, status('on'))]).toEqual([true, false, true]);
+  const locked = (on: 'on' | 'off') => isWanted(reduceMeeting(silent, no), { ...captions, locked: on, locked_by: 'server' });
+  expect([locked('on'), locked('off')]).toEqual([true, false]);
 });
