@@ -4,6 +4,7 @@ Whether the transformed (wet) or the original (dry) sound is heard is a cross-fa
 neither delay nor encoder changes and there is no seam.
 """
 
+import math
 import time
 from enum import Enum
 
@@ -213,6 +214,8 @@ class Stage:
             wet = self._framer.process(samples)
             if wet.shape != samples.shape:
                 raise ValueError(f"{len(samples)} samples in, shape {wet.shape} out")
+            if not math.isfinite(float(wet.sum())):
+                raise ValueError("its sound is not a number")
         except Exception as error:  # anybody's code: it must not take the track with it
             self._fail(error)
             self._fade.gain = 0.0

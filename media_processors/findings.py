@@ -145,6 +145,16 @@ class FaceAuthenticity(Authenticity):
 
 
 AnyFinding = Caption | Prosody | TextEmotion | VoiceEmotion | VoiceAuthenticity | Faces | Expression | FaceAuthenticity
+FindingKind = Literal[
+    "caption",
+    "prosody",
+    "text_emotion",
+    "voice_emotion",
+    "voice_authenticity",
+    "faces",
+    "expression",
+    "face_authenticity",
+]
 Finding = Annotated[AnyFinding, Field(discriminator="kind")]
 FINDING: TypeAdapter[AnyFinding] = TypeAdapter(Finding)
 

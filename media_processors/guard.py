@@ -15,9 +15,10 @@ from enum import Enum
 
 import numpy as np
 
-from media_processors.audio.silence import SILENT_PEAK
 from media_processors.base import Samples
 
+DIGITAL_SILENCE = 1.5 / 32_768
+"""Opus decodes silence to at most the last bit of 16-bit sound."""
 STRETCH_MS = 300
 """How much speech a verdict rests on."""
 TRIP_DB = -6.0
@@ -78,7 +79,7 @@ class Guard:
         """
         duration_ms = len(raw) * 1000 / _RATE_HZ
         raw_power = float(np.dot(raw, raw)) / len(raw)
-        if speech < _UNLIKELY and raw_power > SILENT_PEAK**2:  # a muted microphone says nothing about the room
+        if speech < _UNLIKELY and raw_power > DIGITAL_SILENCE**2:  # a muted microphone says nothing about the room
             self._hear_noise(raw_power, duration_ms)
         if speaking and raw_power > _TINY:
             self._hear_spectrum(raw, duration_ms)

@@ -20,7 +20,9 @@ MISSED_MAX, MISSED_S = 3, 5.0
 SHED_AFTER_S = 2.0
 """Of trouble, for each rung."""
 PATIENCE_S, PATIENCE_MAX_S = 10.0, 160.0
-"""Of calm before a rung comes back; twice as long whenever it had to go again within a minute."""
+"""Of calm before a rung comes back; twice as long whenever trouble came again within a minute of a return."""
+HICCUP_S = 2.0
+"""Of calm that a moment which is neither calm nor trouble costs."""
 RELAPSE_S = 60.0
 
 log = structlog.get_logger()
@@ -65,7 +67,8 @@ class Ladder:
         self._trouble_since_s = None
         if lag_ms < CALM_MS and self.level:
             return self._calm(now_s)
-        self._calm_since_s = None
+        if self._calm_since_s is not None:
+            self._calm_since_s = min(now_s, self._calm_since_s + HICCUP_S)
         return False
 
     def _trouble(self, now_s: float) -> bool:
@@ -73,8 +76,11 @@ class Ladder:
             self._trouble_since_s = now_s
         if self.level == len(RUNGS) or now_s - self._trouble_since_s < SHED_AFTER_S:
             return False
-        relapsed = now_s - self._returned_s < RELAPSE_S
-        self._patience_s = min(PATIENCE_MAX_S, 2 * self._patience_s) if relapsed else PATIENCE_S
+        if now_s - self._returned_s < RELAPSE_S:
+            self._patience_s = min(PATIENCE_MAX_S, 2 * self._patience_s)
+            self._returned_s = float("-inf")  # once for a descent, however deep
+        elif not self.level:
+            self._patience_s = PATIENCE_S
         self._trouble_since_s = now_s
         self._missed.clear()
         log.warning("rung_shed", rung=RUNGS[self.level])

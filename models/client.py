@@ -98,6 +98,7 @@ class InferenceClient:
         if self._writer is None:
             raise EngineGoneError("the model engine is not running; it is being restarted")
         if self._writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self.missed += 1
             raise OverloadedError("the model engine does not read")
         self._last_id += 1
         request_id = self._last_id

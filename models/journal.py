@@ -81,8 +81,11 @@ class Journal:
     def _write(self) -> None:
         self._page.at_work = sorted(self._at_work)
         temporary = self._path.with_name(f".{self._path.name}")
-        temporary.write_text(json.dumps(self._page.model_dump()))
-        temporary.replace(self._path)
+        try:
+            temporary.write_text(json.dumps(self._page.model_dump()))
+            temporary.replace(self._path)
+        except OSError as error:  # a full disk must not stop models; a death goes unexplained then
+            log.warning("journal_not_written", error=type(error).__name__)
 
     def close(self) -> None:
         """The engine ends as told: nothing was anybody's fault."""

@@ -5,6 +5,7 @@ unavailable and say so; what participants chose stands, and the worker applies i
 """
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ STARTING = "starting"
 _INFOS = TypeAdapter(list[ProcessorInfo])
 
 log = structlog.get_logger()
+audit = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET)).bind(
+    audit=True
+)
+"""Not silenced by any log level."""
 
 
 class Insights:
@@ -39,6 +44,7 @@ class Insights:
     def __init__(self, hosts: list[Path], rooms: Rooms, media: MediaPlane, policy: PolicySettings) -> None:
         self.dropped: dict[str, int] = {"malformed": 0, "unknown_track": 0, "old_epoch": 0, "policy": 0}
         self._policy = policy
+        self._unknown: set[str] = set()
         self._rooms = rooms
         self._media = media
         self._infos: dict[str, list[ProcessorInfo]] = {path.stem: [] for path in hosts}
@@ -136,9 +142,8 @@ class Insights:
             raise RoomError(ErrorCode.PROCESSOR_UNAVAILABLE, remedy)
         if participant.consent.choices.get(name) is not on:
             participant.consent.choose(name, on)
-            log.info(
+            audit.info(
                 "consent_changed",
-                audit=True,
                 room=room.id,
                 participant=participant.id,
                 processor=name,
@@ -184,10 +189,21 @@ class Insights:
         if infos == self._infos[host]:
             return
         self._infos[host] = infos
+        self._check_policy()
         for room in self._rooms:
             for participant in room.participants.values():
                 self._reconsider(room, participant)
             self.announce(room)
+
+    def _check_policy(self) -> None:
+        """Say once of a name in the policy that no processor has: a slip there is one that nobody notices."""
+        if not all(self._infos.values()):
+            return  # not all hosts were heard
+        known = {info.name for info in self.processors()}
+        named = self._policy.names.union(*(rules.names for rules in self._policy.rooms.values()))
+        for name in sorted(named - known - self._unknown):
+            self._unknown.add(name)
+            log.error("policy_names_no_processor", processor=name)
 
     def _reconsider(self, room: Room, participant: Participant) -> None:
         for track in participant.tracks.values():

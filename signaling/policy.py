@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from media_processors.findings import Faces, Finding, ProcessorInfo
+from media_processors.findings import Faces, Finding, FindingKind, ProcessorInfo
 from signaling.protocol.messages import RoomId, TrackKind
 
 # Only a microphone is a person speaking to the room, only a camera shows one; music and what is shared are never looked into.
@@ -42,9 +42,14 @@ class Rules(BaseModel):
         default={},
         description="what a participant begins with; nothing about a person's body is ever on before they say so",
     )
-    audience: dict[str, Audience] = Field(
-        default={}, description="who reads a kind of finding, by its name: narrower than usual, never wider"
+    audience: dict[FindingKind, Audience] = Field(
+        default={}, description="who reads a kind of finding: narrower than usual, never wider"
     )
+
+    @property
+    def names(self) -> set[str]:
+        """Of all processors that are mentioned."""
+        return {*self.off, *self.on, *self.defaults}
 
 
 class PolicySettings(Rules):
@@ -81,16 +86,16 @@ class Policy:
             if info.name in rules.off:
                 return Lock(False, by)
         for by, rules in self._layers:
-            if info.name in rules.on and info.about == "content":
+            if info.name in rules.on and _harmless(info):
                 return Lock(True, by)
         return None
 
     def default(self, info: ProcessorInfo) -> bool:
         """Whether it is on for somebody who chose nothing."""
-        if info.about != "content":
+        if not _harmless(info):
             return False
         chosen = [rules.defaults[info.name] for _, rules in self._layers if info.name in rules.defaults]
-        return chosen[-1] if chosen else info.default_on
+        return all(chosen) if chosen else info.default_on
 
     def described(self, info: ProcessorInfo) -> ProcessorInfo:
         """A processor as a client of the room should see it."""
@@ -116,6 +121,11 @@ class Policy:
         if finding.kind in _EMOTION_KINDS:
             return None
         return finding.model_copy(update={"facing_share": None}) if isinstance(finding, Faces) else finding
+
+
+def _harmless(info: ProcessorInfo) -> bool:
+    """Whether it may run on somebody who was not asked: it looks into no camera, and is not about a body or feelings."""
+    return info.about == "content" and info.media == "audio"
 
 
 @dataclass(slots=True)

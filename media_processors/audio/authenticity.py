@@ -130,12 +130,20 @@ class VoiceAuthenticityStream:
     async def _judge(self, pcm: Pcm, speech_ms: int) -> None:
         try:
             scores = await self._choice.ask(Sound(pcm), Scores, room_id=self._track.room_id, deadline_ms=DEADLINE_MS)
-            self._model = self._choice.version
+            self._adopt()
             found = self._evidence.add(genuine_score(scores), speech_ms)
         except (InferenceError, ProcessorError, ValueError) as error:
             log.debug("voice_window_lost", track=self._track.track_id, error=type(error).__name__)
             return
         self._emit(self._finding(found))
+
+    def _adopt(self) -> None:
+        """Another model may have answered than before: its scores mean something else, so evidence begins anew."""
+        if self._choice.version == self._model:
+            return
+        self._entry, self._model = self._choice.required(), self._choice.version
+        self._evidence = Evidence(self._choice.calibration(), ENOUGH_MS, KEPT)
+        self._collector = WindowCollector(self._entry.window_samples or RATE_HZ * 4)
 
     def _finding(self, found: Assessment) -> VoiceAuthenticity:
         return VoiceAuthenticity(

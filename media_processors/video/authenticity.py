@@ -101,8 +101,17 @@ class FaceAuthenticityStream(FaceStream):
 
     async def _judge(self, known: _Face, picture: Picture, media_ms: int) -> Assessment:
         scores = await self._choice.ask(picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
-        self._model = self._choice.version
+        self._adopt()
         return known.evidence.add(genuine_score(scores), media_ms)
+
+    def _adopt(self) -> None:
+        """Another model may have answered than before: its scores mean something else, so evidence begins anew."""
+        if self._choice.version == self._model:
+            return
+        self._entry, self._model = self._choice.required(), self._choice.version
+        self._calibration = self._choice.calibration()
+        for known in self._faces.values():
+            known.evidence = Evidence(self._calibration, ENOUGH_MS, KEPT)
 
     def _finding(self, face_id: str, known: _Face, found: Assessment) -> FaceAuthenticity:
         return FaceAuthenticity(

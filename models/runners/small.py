@@ -15,8 +15,10 @@ from models.errors import FailedError, UnavailableError
 from models.questions import Picture, Scores, Sound
 from models.runners.networks import aasist, meso_inception, mini_xception
 
-LEVEL_RMS = 0.08
+SPEECH_RMS = 0.1
 """How loud voices are made for AASIST: above the levels at which synthetic ones pass for genuine, below those that clip."""
+FRAME = 320
+"""20 ms."""
 
 Q = TypeVar("Q", Sound, Picture)
 Numbers = NDArray[np.float32]
@@ -101,14 +103,16 @@ class VoiceRunner(SmallRunner[Sound]):
             raise ValueError(f"a window of {question.pcm.size} samples, not {aasist.WINDOW_SAMPLES}")
 
     def prepare(self, question: Sound) -> Numbers:
-        """[64,600] in -1..1, as loud as `LEVEL_RMS`, less where that would clip.
+        """[64,600] in -1..1, with speech as loud as `SPEECH_RMS`.
 
         The network takes loudness for evidence: measured, flite's voice scores -15 at full level, -3 at a tenth and +4 at a
-        fiftieth of it, which is more genuine than people are. Nobody may become genuine by turning their microphone down.
+        fiftieth of it, which is more genuine than people are. Nobody may become genuine by turning their microphone down, nor
+        by a click: so it is the level of the louder frames that counts, not of the loudest sample, and clicks are clipped.
         """
         sound = question.pcm.astype(np.float32) / np.float32(32_768)
-        loudest, rms = float(np.abs(sound).max()), float(np.sqrt(np.square(sound).mean()))
-        return sound * np.float32(min(LEVEL_RMS / rms, 1 / loudest)) if rms > 0 else sound
+        frames = sound[: len(sound) // FRAME * FRAME].reshape(-1, FRAME)
+        level = float(np.percentile(np.sqrt(np.square(frames).mean(axis=1)), 75))
+        return np.clip(sound * np.float32(SPEECH_RMS / level), -1, 1) if level > 0 else sound
 
 
 class AasistRunner(VoiceRunner):

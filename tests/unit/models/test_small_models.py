@@ -68,6 +68,15 @@ async def test_a_voice_is_judged_the_same_however_loud_it_is(client: InferenceCl
     assert scores == pytest.approx([scores[0]] * 3, abs=0.3)
 
 
+async def test_a_click_beside_a_quiet_voice_makes_it_no_more_genuine(client: InferenceClient) -> None:
+    quiet = (spoken("jfk.wav", 0).pcm * 0.05).astype(np.int16)
+    clicked = quiet.copy()
+    clicked[20_000:20_008] = [30_000, -30_000] * 4
+    scores = [(await client.ask("aasist", Sound(pcm), Scores, **ROOM)).answer for pcm in (quiet, clicked)]
+    plain, click = (answer["bonafide"] - answer["spoof"] for answer in scores)
+    assert click < plain + 1.5
+
+
 async def test_silence_has_no_level(client: InferenceClient) -> None:
     answered = await client.ask("aasist", Sound(np.zeros(WINDOW, np.int16)), Scores, **ROOM)
     assert np.isfinite(answered.answer.values).all()

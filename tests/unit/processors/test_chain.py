@@ -141,6 +141,21 @@ def test_a_transform_that_raises_is_bypassed_and_says_so(track: TrackRef) -> Non
     assert stage.status().state == "bypass"
 
 
+class NotANumber(Delayed):
+    """Breaks at the tenth packet."""
+
+    def process(self, samples: Samples) -> Samples:
+        return super().process(samples) * np.float32(1.0 if self.heard < 10 * PACKET else "nan")
+
+
+def test_sound_that_is_no_number_is_never_sent(track: TrackRef) -> None:
+    stage = Stage("denoise", NotANumber(), track)
+    stage.switch(True)
+    heard = play(stage, voice(140, 0.5))
+    assert np.isfinite(heard).all()
+    assert (stage.state.value, stage.reason) == ("bypass", "failed: ValueError")
+
+
 def test_a_slow_transform_is_bypassed_and_tried_again(track: TrackRef, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain, "_SMOOTHING", 0.3)
     monkeypatch.setattr(chain, "SLOW_RETRY_SAMPLES", 10 * PACKET)

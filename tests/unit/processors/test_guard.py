@@ -105,6 +105,17 @@ def test_a_muted_microphone_does_not_make_the_room_quiet() -> None:
     assert (guard.state, guard.trips) == (GuardState.WET, 0)
 
 
+def test_what_a_room_became_is_learned_also_when_it_is_quiet() -> None:
+    """A fan at -35 dB stops, then the room is at -52 dB. Who speaks at -36 dB must not be taken for the fan."""
+    guard = in_use()
+    for rms, seconds in ((0.018, 8), (0.0025, 40)):
+        feed(guard, noise(seconds * 48_000, rms=rms), 0.1, speech=0.0)
+    spoken = wideband(6)
+    spoken *= 10 ** (-36 / 20) / np.sqrt(np.mean(np.square(spoken)))
+    feed(guard, spoken, 0.03, speech=0.9)
+    assert guard.state is GuardState.DRY
+
+
 def test_narrowband_speech_starts_dry_and_wideband_speech_ends_that() -> None:
     guard = Guard()
     feed(guard, noise(24_000, rms=0.0001), 0.1, speech=0.0)

@@ -99,6 +99,24 @@ def test_who_relapses_waits_longer_each_time() -> None:
     assert all(after > 1.5 * before for before, after in pairwise(waits))
 
 
+def test_one_deep_descent_after_a_return_doubles_the_patience_once() -> None:
+    rig = Rig()
+    rig.runs(SHED_AFTER_S + 2 * TICK_S, lag_ms=2_000)
+    rig.until_back()
+    rig.runs(SHED_AFTER_S * (len(RUNGS) + 1), lag_ms=2_000)
+    assert rig.ladder.level == len(RUNGS)
+    assert rig.until_back() < len(RUNGS) * 2 * PATIENCE_S + 1
+
+
+def test_a_hiccup_now_and_then_does_not_keep_a_rung_away() -> None:
+    rig = Rig()
+    rig.runs(SHED_AFTER_S + 2 * TICK_S, lag_ms=2_000)
+    for _ in range(6):
+        rig.runs(6.0, lag_ms=10)
+        rig.runs(TICK_S, lag_ms=500)
+    assert rig.ladder.level == 0
+
+
 @given(st.lists(st.tuples(st.floats(0, 10_000), st.integers(0, 5), st.floats(0, 30)), max_size=200))
 def test_the_level_moves_by_one_and_stays_in_bounds(steps: list[tuple[float, int, float]]) -> None:
     ladder, now_s = Ladder(), 0.0

@@ -80,13 +80,11 @@ def test_at_work_emotions_are_not_inferred_and_attention_is_not_told() -> None:
 
 
 def test_a_room_adds_rules_and_takes_none_away() -> None:
-    settings = PolicySettings(
-        off=["faces"], defaults={"captions": False}, rooms={ROOM: Rules(on=["faces"], defaults={"captions": True})}
-    )
+    settings = PolicySettings(off=["faces"], rooms={ROOM: Rules(on=["faces"], defaults={"captions": False})})
     policy = Policy.of(settings, ROOM)
     assert policy.lock(info("faces")) == Lock(False, "server")
-    assert policy.default(info("captions"))
-    assert not Policy.of(settings, "another").default(info("captions"))
+    assert Policy.of(settings, "another").default(info("captions"))
+    assert not policy.default(info("captions"))
 
 
 @pytest.mark.parametrize("finding", [faces(), expression()], ids=["faces", "expression"])
@@ -97,8 +95,23 @@ def test_an_audience_is_only_ever_narrowed(finding: Finding, server: Audience, r
     assert WIDTH[rules.audience(finding)] == min(usual, WIDTH[server], WIDTH[room])
 
 
+def test_no_camera_is_looked_into_unasked_whatever_a_processor_says_of_itself() -> None:
+    stranger = ProcessorInfo(name="stranger", kind="observer", media="video", available=True, default_on=True)
+    for rules in (Rules(), Rules(on=["stranger"], defaults={"stranger": True})):
+        assert processing_of("camera", Consent(), [stranger], {}, Policy(rules)) == {"stranger": False}
+    assert processing_of("camera", Consent({"stranger": True}), [stranger], {}, Policy(Rules())) == {"stranger": True}
+
+
+@pytest.mark.parametrize(("server", "room"), [(True, False), (False, True)])
+def test_of_two_defaults_the_one_that_says_off_holds(server: bool, room: bool) -> None:
+    policy = Policy(Rules(defaults={"captions": server}), Rules(defaults={"captions": room}))
+    assert not policy.default(info("captions"))
+
+
 def test_rules_are_checked_when_they_are_read() -> None:
     with pytest.raises(ValueError, match="offf"):
         PolicySettings.model_validate({"offf": ["faces"]})
+    with pytest.raises(ValueError, match="captions"):  # a processor's name, not a kind of finding
+        PolicySettings.model_validate({"audience": {"captions": "person"}})
     with pytest.raises(ValueError, match="everybody"):
         PolicySettings.model_validate({"audience": {"caption": "everybody"}})

@@ -105,7 +105,8 @@ def test_choices_outrank_defaults_and_every_change_is_a_new_epoch() -> None:
 
 def test_a_camera_is_for_processors_of_video() -> None:
     known = [info("captions"), info("emotion", default_on=False), info("faces", media="video")]
-    assert processing_of("camera", Consent(), known, {}, FREE) == {"faces": True}
+    assert processing_of("camera", Consent(), known, {}, FREE) == {"faces": False}
+    assert processing_of("camera", Consent({"faces": True}), known, {}, FREE) == {"faces": True}
     assert processing_of("camera", Consent({"faces": False}), known, {}, FREE) == {"faces": False}
 
 
