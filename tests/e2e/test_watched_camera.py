@@ -12,7 +12,7 @@ from sfu.channel import connect
 from signaling.protocol import messages as wire
 from tests.e2e.meeting_kit import CAMERA_SIZE, enter, logged_node, mistakes, write_camera
 from tests.e2e.pages import chromium, needs_chromium, needs_dist, visit
-from tests.integration.sight import installed_sight
+from tests.integration.sight import NAME, installed_sight
 from tests.until import until
 
 pytestmark = [pytest.mark.chromium, needs_chromium, needs_dist, pytest.mark.timeout(240)]
@@ -37,6 +37,8 @@ async def test_an_observer_begins_low_and_gets_the_layer_that_it_asks_for(tmp_pa
             async with MeetingBot(node.url, "layers", "Listener", subscribe=False) as listener:
                 listener.on(wire.FindingEvent, note)
                 await enter(ada.page, f"{node.url}/r/layers", "Ada")
+                await ada.page.get_by_role("button", name="Processing").click()
+                await ada.page.get_by_role("switch", name=NAME).click()  # nobody is looked at who did not say so
                 await until(lambda: "" if seen else "a picture", 40)
                 await until(
                     lambda: "" if [one.text for one in seen].count(FULL) >= 3 else f"{FULL}, saw {set(_texts(seen))}",

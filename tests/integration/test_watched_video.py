@@ -42,7 +42,10 @@ class Filmed:
             self.seen.append(event.finding)
 
     async def __aenter__(self) -> "Filmed":
+        """In the room, and willing to be seen: nobody is looked at who did not say so."""
         await self.bot.start()
+        await until(lambda: "" if NAME in self.bot.room.processors else "the observer", SLOW_S)
+        await self.bot.set_processor(NAME, True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -107,7 +110,7 @@ async def test_revoked_means_no_picture_more_and_granted_again_they_come(running
         assert filmed.state(camera.track_id) == "off"
         await filmed.bot.set_processor(NAME, True)
         again = await filmed.sees(2)
-        assert {picture.epoch for picture in again} == {2}
+        assert {picture.epoch for picture in again} == {3}
 
 
 async def test_a_muted_camera_is_seen_again_afterwards(running: Node) -> None:
