@@ -106,7 +106,10 @@ class Perception:
 
 
 def _says_something(finding: AnyFinding | None) -> bool:
-    return finding is not None and not (isinstance(finding, Authenticity) and finding.likelihood is None)
+    """Of evidence, when it has come to an end: a likelihood alone may still be on its way."""
+    if isinstance(finding, Authenticity):
+        return finding.verdict in ("likely_genuine", "likely_synthetic")
+    return finding is not None
 
 
 def _news(before: AnyFinding | None, finding: AnyFinding) -> bool:
