@@ -29,8 +29,8 @@ TEXT = (
 @pytest.fixture
 async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     # Sound comes faster than it would be spoken; how fast a model answers is not the subject.
-    monkeypatch.setattr(authenticity, "MAX_WAITING", 100)
-    monkeypatch.setattr(authenticity, "DEADLINE_MS", 120_000)
+    monkeypatch.setattr(authenticity.VoiceAuthenticityStream, "max_waiting", 100)
+    monkeypatch.setattr(authenticity.VoiceAuthenticityStream, "deadline_ms", 120_000)
     assert models(tmp_path / "models", "pull", "--mirror", str(MIRROR), "aasist") == 0
     observer = VoiceAuthenticityObserver()
     async with Rig(tmp_path, {NAME: registry.Loaded(observer.info(), observer)}) as rig:
