@@ -1,6 +1,6 @@
 """What the load publishes: a moving picture and a voice-like sound, encoded once, as payloads with their times."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -8,6 +8,7 @@ from typing import Literal
 import av
 import numpy as np
 from aiortc.codecs.vpx import Vp8Encoder
+from numpy.typing import NDArray
 
 Kind = Literal["audio", "video"]
 
@@ -48,12 +49,18 @@ def record(seconds: int) -> Recording:
 
 
 def _video(seconds: int) -> Iterator[Payload]:
+    yield from vp8_payloads(_pictures(seconds * FRAMES_PER_S), FRAMES_PER_S, VIDEO_BPS)
+
+
+def vp8_payloads(frames: Iterable[av.VideoFrame], frames_per_s: int, bps: int) -> Iterator[Payload]:
+    """Pictures as VP8, with a key frame every two seconds; their times are set here."""
     encoder = Vp8Encoder()
-    encoder.target_bitrate = VIDEO_BPS
-    for number, frame in enumerate(_pictures(seconds * FRAMES_PER_S)):
-        keyframe = number % (KEYFRAME_EVERY_S * FRAMES_PER_S) == 0
-        parts, timestamp = encoder.encode(frame, force_keyframe=keyframe)
-        at_ns = number * 1_000_000_000 // FRAMES_PER_S
+    encoder.target_bitrate = bps
+    for number, frame in enumerate(frames):
+        frame.pts = number * VIDEO_CLOCK_HZ // frames_per_s
+        frame.time_base = Fraction(1, VIDEO_CLOCK_HZ)
+        parts, timestamp = encoder.encode(frame, force_keyframe=number % (KEYFRAME_EVERY_S * frames_per_s) == 0)
+        at_ns = number * 1_000_000_000 // frames_per_s
         for index, part in enumerate(parts):
             yield Payload("video", at_ns + index * PACING_NS, timestamp, index == len(parts) - 1, part)
 
@@ -68,13 +75,22 @@ def _pictures(count: int) -> Iterator[av.VideoFrame]:
         left = 5 * number % (WIDTH - 80)
         luma[100:180, left : left + 80] = 3 * number % 255
         planes = np.vstack([luma, np.full((HEIGHT // 2, WIDTH), 128, np.uint8)])
-        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        frame.pts = number * VIDEO_CLOCK_HZ // FRAMES_PER_S
-        frame.time_base = Fraction(1, VIDEO_CLOCK_HZ)
-        yield frame
+        yield av.VideoFrame.from_ndarray(planes, format="yuv420p")
 
 
 def _audio(seconds: int) -> Iterator[Payload]:
+    rng = np.random.default_rng(2)
+    time_s = np.arange(AUDIO_FRAME) / AUDIO_CLOCK_HZ
+    blocks = []
+    for number in range(seconds * AUDIO_CLOCK_HZ // AUDIO_FRAME):
+        pitch_hz = 150 + 50 * np.sin(number / 10)
+        tone = sum(np.sin(2 * np.pi * pitch_hz * harmonic * time_s) / harmonic for harmonic in range(1, 6))
+        blocks.append((4000 * tone + rng.normal(0, 300, AUDIO_FRAME)).astype(np.int16))
+    yield from opus_payloads(blocks)
+
+
+def opus_payloads(blocks: Iterable[NDArray[np.int16]]) -> Iterator[Payload]:
+    """Blocks of 20 ms, shape (960,) each, as Opus at 32 kb/s."""
     encoder = av.CodecContext.create("libopus", "w")
     assert isinstance(encoder, av.AudioCodecContext)
     encoder.bit_rate = AUDIO_BPS
@@ -82,15 +98,9 @@ def _audio(seconds: int) -> Iterator[Payload]:
     encoder.format = "s16"
     encoder.layout = "mono"
     encoder.options = {"application": "voip"}
-    rng = np.random.default_rng(2)
-    time_s = np.arange(AUDIO_FRAME) / AUDIO_CLOCK_HZ
-    for number in range(seconds * AUDIO_CLOCK_HZ // AUDIO_FRAME):
-        pitch_hz = 150 + 50 * np.sin(number / 10)
-        tone = sum(np.sin(2 * np.pi * pitch_hz * harmonic * time_s) / harmonic for harmonic in range(1, 6))
-        samples = (4000 * tone + rng.normal(0, 300, AUDIO_FRAME)).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
+    for number, block in enumerate(blocks):
+        frame = av.AudioFrame.from_ndarray(block.reshape(1, -1), format="s16", layout="mono")
         frame.sample_rate = AUDIO_CLOCK_HZ
-        frame.pts = number * AUDIO_FRAME
+        frame.pts = timestamp = number * AUDIO_FRAME
         for packet in encoder.encode(frame):
-            timestamp = number * AUDIO_FRAME
             yield Payload("audio", timestamp * 1_000_000_000 // AUDIO_CLOCK_HZ, timestamp, False, bytes(packet))

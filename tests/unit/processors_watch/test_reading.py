@@ -11,7 +11,8 @@ from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
 from media_processors.frames import AudioFrame, TrackRef, VideoFrame
 from media_processors.observing import OVERLOADED, Available, WatchCounters, WatchedTrack
 from media_processors.perceiving import Hearing
-from sfu.tap import OpenTrack, Sound, TapPacket
+from sfu.tap import Sound, TapPacket
+from tests.unit.processors.sounds import opened
 from tests.unit.processors_watch.test_watch_host import Counter, CounterStream
 
 
@@ -43,21 +44,10 @@ class Track:
     def __init__(self) -> None:
         self.found: list[Finding] = []
         self.told: list[ProcessorStatus] = []
-        opened = OpenTrack(
-            handle=1,
-            track_id="t",
-            room_id="r",
-            participant_id="p",
-            kind="audio",
-            source="microphone",
-            codec="opus",
-            clock_hz=48_000,
-            processors={"counter": True, "echo": True},
-            epoch=0,
-        )
+        wanted = opened(processors={"counter": True, "echo": True}, epoch=0)
         counters = WatchCounters()
         perception = Hearing(SileroVad(), counters.listening)
-        self.watched = WatchedTrack(opened, perception, counters, self.found.append, self.told.append, lambda ask: None)
+        self.watched = WatchedTrack(wanted, perception, counters, self.found.append, self.told.append, lambda ask: None)
         self.observers = (Counter(), Echo())
         self.encoder = OpusEncoder()
         self.refresh()
