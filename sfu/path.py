@@ -10,6 +10,9 @@ Sans-IO: time is an argument and everything goes out through three callbacks. Th
   `HITS_TO_RETURN` packets in time (a late one takes ten of them back), the track returns in the next pause of the speaker, with
   the host's encoder restarted. What counts as a pause gets ever louder, so that it returns within `PATIENCE_PACKETS` even to
   somebody who never pauses.
+- A host that cannot keep up with all tracks is not asked for the sake of those that it fails: a track that is late again soon after
+  its return, or whose host does not earn its return in time, is not sent for a while, ever longer, and each track for another
+  while. So the host is left with as many tracks as it can process well, instead of failing all of them for ever.
 
 At every change between raw and processed, the first packet is replaced by a silent one of its length, which makes the listeners'
 decoders forget the other encoder: without it, 3 % of the switches to raw in mid-speech burst out by 6 to 20 dB over both sounds,
@@ -19,6 +22,7 @@ Each packet is released or dropped exactly once, whatever comes when: a result f
 Bound: at most `HELD_MAX` packets are held; one more is a miss of the oldest.
 """
 
+import random
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -37,6 +41,12 @@ QUIET_MARGIN_DB = 3
 QUIET_RUN_PACKETS = 3
 PATIENCE_PACKETS = 125
 _LEVELS_DB = 127
+PROBE_PACKETS = 100
+"""In bypass: a host that has not answered well enough within so many packets has too much to do."""
+RELAPSE_NS = 3_000_000_000
+"""A return that did not last for so long was none."""
+LEFT_ALONE_NS, LEFT_ALONE_MAX_NS = 2_000_000_000, 30_000_000_000
+"""For so long the host is not sent the track; twice as long each time."""
 
 
 class PathMode(Enum):
@@ -144,12 +154,19 @@ class TrackPath:
         self._last_processed: bool | None = None
         """Whether what listeners heard last came from the host's encoder."""
         self._pause = PauseDetector()
+        self._returned_ns = 0
+        self._probed = 0
+        """In bypass: how many packets the host was given to try."""
+        self._left_alone_until_ns = 0
+        self._leave_alone_ns = LEFT_ALONE_NS
+        """For how long the next time."""
 
     def attach(self) -> None:
         """A host is there. A track that was never heard starts processed; any other has to wait for a pause."""
         self._attached = True
-        self._hits = 0
-        self._watched.clear()
+        self._left_alone_until_ns = 0
+        self._leave_alone_ns = LEFT_ALONE_NS
+        self._begin_to_probe()
         if self._highest < 0:
             self._set_mode(PathMode.PROCESSED, "")
 
@@ -174,6 +191,7 @@ class TrackPath:
                 self._submit_around(packet, now_ns)
                 return
             self._restart = True
+            self._returned_ns = now_ns
             self._set_mode(PathMode.PROCESSED, "")
         if packet.seq_ext <= self._highest:
             self._drop_one(DropReason.LATE)  # the host's decoder is already past it
@@ -189,9 +207,12 @@ class TrackPath:
         late = packet.seq_ext <= self._highest
         self._highest = max(self._highest, packet.seq_ext)
         self._release_raw(packet)
-        if not self._attached or late:
+        if not self._attached or late or now_ns < self._left_alone_until_ns:
             return
-        if self._send(packet, False):
+        self._probed += 1
+        if self._hits < HITS_TO_RETURN and self._probed > PROBE_PACKETS:
+            self._leave_alone(now_ns)
+        elif self._send(packet, False):
             self._watched[packet.seq_ext & 0xFFFF] = now_ns + DEADLINE_NS
         else:
             self._hits = 0
@@ -219,7 +240,7 @@ class TrackPath:
         self.round_trips_ns.append(now_ns - held.packet.arrival_ns)
         while self._held and self._held[0] is not held:
             if self._held[0].payload is None:
-                self._miss()  # answered out of order: the one before is lost
+                self._miss(now_ns)  # answered out of order: the one before is lost
             self._release_ready()  # nothing is left to release if that miss led around
         self._release_ready()
 
@@ -230,14 +251,18 @@ class TrackPath:
             if head.payload is None and head.deadline_ns > now_ns and len(self._held) <= HELD_MAX:
                 return
             if head.payload is None:
-                self._miss()
+                self._miss(now_ns)
             self._release_ready()
 
-    def _miss(self) -> None:
+    def _miss(self, now_ns: int) -> None:
         """The head of the queue will not come in time."""
         self._misses += 1
         if self._misses >= MISSES_TO_BYPASS:
             self._go_around("late")
+            if self._returned_ns and now_ns - self._returned_ns < RELAPSE_NS:
+                self._leave_alone(now_ns)
+            else:
+                self._leave_alone_ns = LEFT_ALONE_NS
             return
         self._held.popleft()
         self._drop_one(DropReason.PATH_DEADLINE)
@@ -253,12 +278,23 @@ class TrackPath:
     def _go_around(self, reason: str) -> None:
         held = list(self._held)
         self._held.clear()
-        self._watched.clear()
         self._misses = 0
-        self._hits = 0
+        self._begin_to_probe()
         self._set_mode(PathMode.BYPASS, reason)
         for entry in held:
             self._release_raw(entry.packet)
+
+    def _begin_to_probe(self) -> None:
+        self._hits = 0
+        self._watched.clear()
+        self._probed = 0
+
+    def _leave_alone(self, now_ns: int) -> None:
+        """Tracks that failed together must not come back together, so each for another while."""
+        share = random.uniform(0.5, 1.5)  # nosec B311  # to spread them, not a secret
+        self._left_alone_until_ns = now_ns + int(share * self._leave_alone_ns)
+        self._leave_alone_ns = min(LEFT_ALONE_MAX_NS, 2 * self._leave_alone_ns)
+        self._begin_to_probe()
 
     def _release_raw(self, packet: AudioPacket) -> None:
         self.counters.bypassed += 1

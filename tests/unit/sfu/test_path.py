@@ -1,5 +1,8 @@
 """The in-path state machine under every order of arrival, answer, loss, death and return."""
 
+import random
+from collections import deque
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +12,8 @@ from sfu.path import (
     DEADLINE_NS,
     HELD_MAX,
     HITS_TO_RETURN,
+    LEFT_ALONE_MAX_NS,
+    LEFT_ALONE_NS,
     PATIENCE_PACKETS,
     QUIET_RUN_PACKETS,
     AudioPacket,
@@ -230,6 +235,87 @@ def test_never_holds_more_than_its_bound() -> None:
     for seq in range(3 * HELD_MAX):
         rig.submit(seq)
     assert len(rig.released) + len(rig.drops) >= 3 * HELD_MAX - HELD_MAX
+
+
+def test_a_host_that_fails_a_track_is_left_alone_ever_longer() -> None:
+    rig = Rig()
+    rig.submit(0)
+    rig.path.attach()
+    pauses: list[int] = []
+    asked_ns = 0
+    for seq in range(1, 6_000):
+        given = len(rig.given)
+        rig.submit(seq)  # and no answer
+        if len(rig.given) > given:
+            if rig.now_ns - asked_ns > 900 * MS:
+                pauses.append(rig.now_ns - asked_ns)
+            asked_ns = rig.now_ns
+        rig.wait(20)
+    assert len(rig.released) == 6_000, "people are heard all the time"
+    assert len(pauses) >= 4
+    for number, pause_ns in enumerate(pauses):
+        length_ns = min(LEFT_ALONE_MAX_NS, LEFT_ALONE_NS * 2**number)
+        assert 0.5 * length_ns <= pause_ns <= 1.5 * length_ns + 40 * MS
+    assert len(rig.given) < 0.4 * 6_000
+
+
+def test_a_new_host_is_asked_at_once_whatever_the_last_one_did() -> None:
+    rig = Rig()
+    rig.submit(0)
+    rig.path.attach()
+    seq = 1
+    while seq - len(rig.given) < 50:
+        rig.submit(seq)
+        rig.wait(20)
+        seq += 1
+    rig.path.detach("gone")
+    rig.path.attach()
+    for number in range(HITS_TO_RETURN + QUIET_RUN_PACKETS + 1):
+        rig.exchange(seq + number, QUIET)
+    assert rig.path.mode is PathMode.PROCESSED
+
+
+class BusyHost:
+    """Needs 2 ms for a packet, 0.1 ms for one that has waited too long already: it has time for eight tracks, one by one."""
+
+    def __init__(self, tracks: int) -> None:
+        self.rigs = [Rig() for _ in range(tracks)]
+        self.order = random.Random(1)  # of arrival, another one in each turn: nobody is always first
+        self.waiting: deque[tuple[Rig, int, int]] = deque()
+        self.free_ns = 0
+
+    def turn(self, seq: int, now_ns: int) -> None:
+        """20 ms: everybody sends a packet, then it works."""
+        for rig in self.order.sample(self.rigs, len(self.rigs)):
+            rig.now_ns = now_ns
+            given = len(rig.given)
+            rig.submit(seq, QUIET if seq % 50 > 40 else SPEECH)
+            if len(rig.given) > given:
+                self.waiting.append((rig, seq, now_ns))
+        for at_ns in range(now_ns + MS, now_ns + 20 * MS + 1, MS):
+            while self.waiting and self.free_ns < at_ns:
+                rig, number, since_ns = self.waiting.popleft()
+                begun_ns = max(self.free_ns, since_ns)
+                late = begun_ns - since_ns > 15 * MS
+                self.free_ns = begun_ns + (MS // 10 if late else 2 * MS)
+                payload = b"" if late else b"processed"
+                rig.path.result(number & 0xFFFF, payload, 30, False, self.free_ns)
+            for rig in self.rigs:
+                rig.now_ns = at_ns
+                rig.path.expire(at_ns)
+
+
+def test_a_host_with_time_for_half_of_the_tracks_processes_many_not_none() -> None:
+    host = BusyHost(16)
+    for rig in host.rigs:
+        rig.path.attach()
+    for seq in range(3_000):
+        host.turn(seq, seq * 20 * MS)
+    before = sum(rig.path.counters.processed for rig in host.rigs)
+    for seq in range(3_000, 6_000):
+        host.turn(seq, seq * 20 * MS)
+    processed = sum(rig.path.counters.processed for rig in host.rigs) - before
+    assert processed > 4 * 3_000, "asked for all of them all the time it would do none"
 
 
 ACTIONS = st.lists(
