@@ -28,6 +28,7 @@ from media_processors.codec import (
 from media_processors.errors import CodecError
 from media_processors.findings import ProcessorStatus
 from media_processors.frames import TrackRef
+from sfu.rtp import opus
 from sfu.tap import OpenTrack, TapPacket, TapResult
 
 DEFAULT_SAMPLES = 960
@@ -170,6 +171,8 @@ class PathStream:
         self._fec_percent = -1
         self._dtx = False
         self._independent = 0
+        self._unheard = False
+        """Listeners heard silence that is not the encoder's."""
         self.restart()
         self.configure(opened)
 
@@ -225,6 +228,12 @@ class PathStream:
         dry = self.chain.dry
         self._counters.dry += dry
         self._counters.processed += not dry
+        if self._rest.settled:
+            self._unheard = True
+            return _result(packet, opus.silence(samples), _SILENT_LEVEL, dry)
+        if self._unheard:
+            self._unheard = False
+            self.restart()
         level = level_of(processed)
         return _result(packet, self._encode(processed, level), level, dry)
 

@@ -9,6 +9,8 @@ SILENT_RMS, SILENT_PEAK = 5e-4, 4e-3
 speak, take as much as sixteen speakers: more than a core."""
 REST_AFTER_SAMPLES = 48_000 * 200 // 1000
 """So much silence is processed like any sound: longer than what any transform holds, warms up and fades in."""
+SETTLED_AFTER_SAMPLES = 2 * REST_AFTER_SAMPLES
+"""By then the encoder has nothing but silence in its past either, and need not be asked for more of it."""
 
 
 class Rest:
@@ -24,6 +26,11 @@ class Rest:
             return False
         self._silent_samples += len(sound)
         return self._silent_samples > REST_AFTER_SAMPLES
+
+    @property
+    def settled(self) -> bool:
+        """Whether what it sends has been silence for a while."""
+        return self._silent_samples > SETTLED_AFTER_SAMPLES
 
     def end(self) -> None:
         """Something changed that the next silence must be processed for."""

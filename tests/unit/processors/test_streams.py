@@ -14,6 +14,7 @@ from media_processors.codec import OpusDecoder, OpusEncoder, packet_has_fec, pac
 from media_processors.findings import ProcessorInfo
 from media_processors.frames import TrackRef
 from media_processors.streams import PathCounters, PathStream, Step, Timeline, level_of
+from sfu.rtp import opus
 from sfu.tap import TapPacket, TapResult
 from tests.unit.processors.sounds import (
     HOSTILE,
@@ -376,6 +377,20 @@ def test_a_muted_microphone_is_left_alone_after_a_while_and_heard_at_once_again(
     first, pause, second = (level_db(heard[at : at + RATE_HZ]) for at in (0, 2 * RATE_HZ - 960, 3 * RATE_HZ))
     assert pause < -80
     assert abs(second - first) < 1
+
+
+def test_long_silence_is_not_encoded_and_speech_after_it_needs_no_past(vad: SileroVad) -> None:
+    stream, _ = stream_of(vad)
+    sound = np.concatenate((voice(140, 1.0), noise(2 * RATE_HZ, rms=2e-4), voice(140, 1.0)))
+    payloads = [result.payload for result in run(stream, [packet(i, one) for i, one in enumerate(publish(sound))])]
+    silent = [index for index, payload in enumerate(payloads) if payload == opus.silence(PACKET)]
+    assert silent == list(range(silent[0], silent[-1] + 1))
+    assert 70 < silent[0] < 80, "400 ms of silence are encoded"
+    assert 145 <= silent[-1] <= 151
+    decoder, fresh = OpusDecoder(), OpusDecoder()
+    after = [decoder.decode(payload) for payload in payloads][silent[-1] + 1 :]
+    alone = [fresh.decode(payload) for payload in payloads[silent[-1] + 1 :]]
+    assert level_db(np.concatenate(after) - np.concatenate(alone)) < level_db(np.concatenate(after)) - 30
 
 
 def test_a_switch_in_silence_takes_effect_before_the_next_word(vad: SileroVad) -> None:
