@@ -19,8 +19,8 @@ from sfu.rtp import opus
 from sfu.tap import TapPacket
 
 SILENCE = opus.silence(PACKET_SAMPLES)
-"""What the worker puts in the place of the first packet of each change: so a listener can tell where it was. The path host sends the
-same in long silence, which is no change, but not in mid-speech, where the first change is, nor before the return."""
+"""What the worker puts in the place of the first packet of each change: so a listener can tell where it was. The path host sends
+the same in long silence, which is no change, but not in mid-speech, where the first change is, nor before the return."""
 WARM_UP_PACKETS = 50
 """A decoder that begins in the middle of a stream sounds like one that always heard it after so many."""
 LOCATE_PACKETS = (75, 100)
