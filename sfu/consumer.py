@@ -174,7 +174,7 @@ class OutgoingStream:
         old, feed = self.current, self.feed
         if feed is None or old is None or old is source or old.producer is not source.producer:
             return elapsed
-        then, now = old.reception.sender_clock, source.reception.sender_clock
+        then, now = old.sender_clock, source.sender_clock
         if then is None or now is None:
             return elapsed
         ntp_ticks = (now.ntp - then.ntp) * source.clock_hz >> 32
@@ -193,6 +193,7 @@ class Consumer(OutgoingStream):
         "report_ntp",
         "report_sent_ns",
         "retransmitted",
+        "share_bps",
     )
 
     def __init__(self, producer: Producer, downlink: Downlink, ssrc: int, rtx_ssrc: int) -> None:
@@ -205,6 +206,8 @@ class Consumer(OutgoingStream):
         self.report_sent_ns = 0
         self.remote_loss = 0.0
         """Fraction that the subscriber reports lost."""
+        self.share_bps: int | None = None
+        """Of derived video, what the subscriber's downlink has room for; None: no limit is known."""
 
     def sent_as(self, seq: int) -> tuple[Feed, VideoPacket] | None:
         """The packet that went out under this number (16 bits), if its source still has it."""

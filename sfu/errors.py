@@ -62,6 +62,8 @@ class DropReason(StrEnum):
     PATH_STRAY = "path_stray"
     TAP_FULL = "tap_full"
     TAP_VIDEO_FULL = "tap_video_full"
+    DERIVED_STRAY = "derived_stray"
+    DERIVED_WAITS = "derived_waits"
     RTX_GONE = "rtx_gone"
     RTX_CAPPED = "rtx_capped"
     NACK_CAPPED = "nack_capped"

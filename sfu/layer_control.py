@@ -1,6 +1,6 @@
 """Which layer each video consumer of one subscriber gets: tiles, the estimate of its downlink, losses; decided every 250 ms."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sfu.bandwidth import Demand, DownlinkEstimate, allocate
 from sfu.channel.messages import LayerState
@@ -12,8 +12,22 @@ from sfu.producer import Producer, Source
 DEFAULT_TILE = (1280, 720)
 AUDIO_BPS = 50_000
 """Reserved for each audio consumer before video is shared out."""
+FLOOR_BPS = 150_000
+"""What a derived video needs at least: its encoder follows the narrowest viewer down to here."""
 
 LayerName = Literal["low", "middle", "high", "paused"]
+
+
+class Offer(NamedTuple):
+    """What there is of a track."""
+
+    layers: list[LayerInfo]
+    """Low to high."""
+    sources: dict[int, Source]
+    """Those of them that are live, by index."""
+    layer_count: int
+    """Those that were never heard included."""
+    derived: bool = False
 
 
 class LayerControl:
@@ -27,7 +41,8 @@ class LayerControl:
         self._plane = plane
         self._tiles: dict[str, tuple[int, int]] = {}
         self._selectors: dict[Consumer, LayerSelector] = {}
-        self._choices: dict[Consumer, Choice] = {}
+        self._choices: dict[Consumer, tuple[Choice, int]] = {}
+        """And of how many layers."""
         self._audio: set[Consumer] = set()
 
     # --- what the subscriber shows
@@ -78,17 +93,33 @@ class LayerControl:
 
     def tick(self, now_ns: int) -> None:
         """Choose a layer for every video consumer."""
-        offers = {consumer: known_layers(consumer.producer, now_ns) for consumer in self._selectors}
-        demands = [self._demand(consumer, layers) for consumer, (layers, _) in offers.items()]
-        shares = allocate(self.estimate.estimate_bps(now_ns), AUDIO_BPS * len(self._audio), demands)
+        offers = {consumer: offered_layers(consumer.producer, now_ns) for consumer in self._selectors}
+        demands = [self._demand(consumer, offer.layers) for consumer, offer in offers.items()]
+        estimate_bps = self.estimate.estimate_bps(now_ns)
+        shares = allocate(estimate_bps, AUDIO_BPS * len(self._audio), demands)
         self.estimate.aim_at(shares.next_bps)
         loss = self.estimate.loss(now_ns)
-        for (consumer, (layers, sources)), cap_bps in zip(offers.items(), shares.caps_bps, strict=True):
-            choice = self._selectors[consumer].update(now_ns, layers, self._tile(consumer), cap_bps, loss)
-            self._choices[consumer] = choice
-            target = sources.get(choice.index) if choice.index is not None else None
+        for (consumer, offer), cap_bps in zip(offers.items(), shares.caps_bps, strict=True):
+            choice = self._selectors[consumer].update(now_ns, offer.layers, self._tile(consumer), cap_bps, loss)
+            self._choices[consumer] = choice, offer.layer_count
+            target = offer.sources.get(choice.index) if choice.index is not None else None
             if target is not None or choice.reason != "available":
                 self._plane.set_target(consumer, target, now_ns)
+        derived = [consumer for consumer, offer in offers.items() if offer.derived]
+        if derived:
+            self._share_out(estimate_bps, derived)
+
+    def _share_out(self, estimate_bps: int | None, derived: list[Consumer]) -> None:
+        """What is left beside sound and layers, to those whose encoder follows it; with more of them than one, evenly."""
+        if estimate_bps is None:
+            for consumer in derived:
+                consumer.share_bps = None
+            return
+        targets = [consumer.target for consumer in self._selectors if consumer not in derived]
+        left_bps = estimate_bps - AUDIO_BPS * len(self._audio) - sum(t.rate.bps for t in targets if t is not None)
+        shown = sum(1 for consumer in derived if consumer.target is not None)
+        for consumer in derived:
+            consumer.share_bps = max(0, left_bps) // max(1, shown)
 
     def _tile(self, consumer: Consumer) -> tuple[int, int]:
         return self._tiles.get(consumer.producer.track_id, DEFAULT_TILE)
@@ -101,7 +132,7 @@ class LayerControl:
         current = consumer.target
         rank = -1
         if current is not None:
-            rank = sum(1 for layer in useful if layer.index <= consumer.producer.rids.index(current.rid)) - 1
+            rank = sum(1 for layer in useful if layer.index <= consumer.producer.rank(current)) - 1
         return Demand(width * height, tuple(layer.bitrate_bps for layer in useful), rank)
 
     def states(self) -> list[LayerState]:
@@ -109,15 +140,24 @@ class LayerControl:
         return [
             LayerState(
                 track_id=consumer.producer.track_id,
-                layer=_name(choice.index, len(consumer.producer.rids)),
+                layer=_name(choice.index, count),
                 reason=choice.reason,
             )
-            for consumer, choice in self._choices.items()
+            for consumer, (choice, count) in self._choices.items()
         ]
 
 
-def known_layers(producer: Producer, now_ns: int) -> tuple[list[LayerInfo], dict[int, Source]]:
-    """Everything that the publisher has sent, low to high, and the live sources by index."""
+def offered_layers(producer: Producer, now_ns: int) -> Offer:
+    """What viewers may choose from: of a track with a derived source that is live, only that."""
+    derived = producer.derived
+    if derived is None or not derived.live(now_ns):
+        return published_layers(producer, now_ns)
+    needed_bps = min(derived.rate.bps, FLOOR_BPS)
+    return Offer([LayerInfo(0, derived.width, derived.height, needed_bps)], {0: derived}, 1, derived=True)
+
+
+def published_layers(producer: Producer, now_ns: int) -> Offer:
+    """Everything that the publisher has sent."""
     infos: list[LayerInfo] = []
     live: dict[int, Source] = {}
     for index, rid in enumerate(producer.rids):
@@ -127,7 +167,7 @@ def known_layers(producer: Producer, now_ns: int) -> tuple[list[LayerInfo], dict
         if alive := source.live(now_ns):
             live[index] = source
         infos.append(LayerInfo(index, source.width, source.height, source.rate.bps, alive))
-    return infos, live
+    return Offer(infos, live, len(producer.rids))
 
 
 def _name(index: int | None, layers: int) -> LayerName:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from sfu.fanout import RING_PACKETS, Fanout
 from sfu.negotiation.sections import PublishedMedia
+from sfu.rtp import rtcp
 from sfu.rtp.nack import NackTracker
-from sfu.rtp.reception import Reception
+from sfu.rtp.reception import ClockReading, Reception
 
 if TYPE_CHECKING:
     from sfu.consumer import OutgoingStream
@@ -141,6 +142,15 @@ class Source:
         """Whether packets came within the last second."""
         return now_ns - self.last_arrival_ns < LIVE_WITHIN_NS
 
+    @property
+    def sender_clock(self) -> ClockReading | None:
+        """The publisher's wall clock against the timestamps of this source; None until its first sender report."""
+        return self.reception.sender_clock
+
+    def ask_for_keyframe(self, sender_ssrc: int) -> None:
+        """Tell whoever encodes it that a key frame is wanted."""
+        self.producer.peer.send_rtcp(rtcp.build_pli(sender_ssrc, self.ssrc))
+
 
 class Producer:
     """A track. `sources` is ordered low to high as its layers were negotiated, filled as they are first heard."""
@@ -155,6 +165,8 @@ class Producer:
         self.codec = media.codec
         self.rids = media.rids or ("",)
         self.sources: dict[str, Source] = {}
+        self.derived: Source | None = None
+        """Video that a transform makes of one of them (`sfu.derived`); while it is live, it is all that viewers are offered."""
         self.consumers: tuple[OutgoingStream, ...] = ()
         """Replaced, never changed, so that whoever runs over it is undisturbed."""
         self.waiting: dict[OutgoingStream, None] = {}
@@ -174,6 +186,10 @@ class Producer:
     def layers(self, now_ns: int) -> list[Source]:
         """The live sources, low to high."""
         return [s for rid in self.rids if (s := self.sources.get(rid)) is not None and s.live(now_ns)]
+
+    def rank(self, source: Source) -> int:
+        """Where a layer stands among what is offered, from 0, the lowest. A derived one is alone."""
+        return self.rids.index(source.rid) if source.rid in self.rids else 0
 
     def add_consumer(self, consumer: OutgoingStream) -> None:
         """From the next packet on, also to `consumer`; of video, once it has a target."""

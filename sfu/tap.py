@@ -3,7 +3,8 @@
 The worker listens; a host connects and says `Hello`. For every track that concerns the host the worker sends `OpenTrack`
 (again whenever its configuration changes), then packets; a path host answers every packet of a track with exactly one `Result`.
 
-The watch host has a second socket for video (role `watch_video`), on which it may say which pictures it wants. What a socket
+The watch host has a second socket for video (role `watch_video`), on which it may say which pictures it wants; so may the video
+host (role `video`), which sends pictures of its own making back as `VideoResult`s. What a socket
 holds is bounded by the kernel, and a message that does not fit is dropped whole, so video in a socket of its own can push no
 sound out, however large its bursts; a share of one socket would have to be accounted for here, packet by packet.
 
@@ -29,6 +30,7 @@ _FRAME = struct.Struct("!HB")
 _PACKET = struct.Struct("!IBBHIQIBB")
 _RESULT = struct.Struct("!IBHIIB")
 _SELECT_LAYER = struct.Struct("!IH")
+_VIDEO_RESULT = struct.Struct("!IIBI")
 
 
 class FrameType(IntEnum):
@@ -41,6 +43,7 @@ class FrameType(IntEnum):
     RESULT = 5
     SELECT_LAYER = 6
     WANT_KEYFRAME = 7
+    VIDEO_RESULT = 8
 
 
 class Sound(IntEnum):
@@ -55,7 +58,7 @@ class Hello(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Literal["path", "watch", "watch_video"]
+    role: Literal["path", "watch", "watch_video", "video"]
     pid: int
     processors: tuple[str, ...] = ()
     """The processors that run in this host: it is given only tracks on which one of them is wanted."""
@@ -89,7 +92,7 @@ class CloseTrack:
 
 @dataclass(frozen=True, slots=True)
 class SelectLayer:
-    """The watch host wants another size of a video."""
+    """A host wants another size of a video."""
 
     handle: int
     width: int
@@ -98,7 +101,8 @@ class SelectLayer:
 
 @dataclass(frozen=True, slots=True)
 class WantKeyframe:
-    """The watch host cannot go on with a video without a key frame: packets were lost, or do not decode."""
+    """A host cannot go on with a video without a key frame: packets were lost, or do not decode. From the worker to the video
+    host: a viewer needs a key frame of what that host makes."""
 
     handle: int
 
@@ -139,7 +143,21 @@ class TapResult(NamedTuple):
     payload: bytes
 
 
-TapFrame = Hello | OpenTrack | CloseTrack | TapPacket | TapResult | SelectLayer | WantKeyframe
+class VideoResult(NamedTuple):
+    """A VP8 packet of a picture that the video host made. In order; the worker numbers them."""
+
+    handle: int
+    epoch: int
+    """That of the picture it was made of."""
+    marker: int
+    """1 on the last packet of a frame."""
+    timestamp: int
+    """That of the picture it was made of, as the tap had it, 32 bits."""
+    payload: bytes
+    """With its descriptor; empty: no more will come, let viewers go back to the publisher's own at once."""
+
+
+TapFrame = Hello | OpenTrack | CloseTrack | TapPacket | TapResult | SelectLayer | WantKeyframe | VideoResult
 
 
 def encode(frame: TapFrame) -> bytes:
@@ -149,6 +167,8 @@ def encode(frame: TapFrame) -> bytes:
         kind, body = FrameType.PACKET, _PACKET.pack(*frame[:-1]) + frame.payload
     elif isinstance(frame, TapResult):
         kind, body = FrameType.RESULT, _RESULT.pack(*frame[:-1]) + frame.payload
+    elif isinstance(frame, VideoResult):
+        kind, body = FrameType.VIDEO_RESULT, _VIDEO_RESULT.pack(*frame[:-1]) + frame.payload
     elif isinstance(frame, CloseTrack):
         kind, body = FrameType.CLOSE, frame.handle.to_bytes(4, "big")
     elif isinstance(frame, SelectLayer):
@@ -184,6 +204,8 @@ def _decode_body(kind: int, body: bytes) -> TapFrame:
             return TapPacket._make((*_PACKET.unpack_from(body), body[_PACKET.size :]))
         if kind == FrameType.RESULT:
             return TapResult._make((*_RESULT.unpack_from(body), body[_RESULT.size :]))
+        if kind == FrameType.VIDEO_RESULT:
+            return VideoResult._make((*_VIDEO_RESULT.unpack_from(body), body[_VIDEO_RESULT.size :]))
         if kind == FrameType.CLOSE:
             return CloseTrack(int.from_bytes(body[:4], "big"))
         if kind == FrameType.SELECT_LAYER:

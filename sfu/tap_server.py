@@ -1,9 +1,8 @@
 """The worker's side of the taps: hosts come and go, tracks are opened on them, packets go out, results come back.
 
-One path host and one watch host at a time; a second one of a role replaces the first (it is the restarted one). What one turn
+One host of each role at a time; a second one of a role replaces the first (it is the restarted one). What one turn
 of the event loop queues for a host leaves in one message at the turn's end. A full socket is a counted drop of packets, never a
-wait; what opens, changes and closes tracks is kept, the latest for each, and tried again until it is sent. A video of which
-something was dropped pauses until then.
+wait; what opens, changes and closes tracks is kept, the latest for each, and tried again until it is sent.
 """
 
 import asyncio
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import structlog
 
-from sfu.consumer import WatchedPacket
 from sfu.dataplane.base import DataPlane
 from sfu.errors import DropReason
 from sfu.path import DEADLINE_NS, AudioPacket, PathMode, TrackPath
@@ -29,11 +27,12 @@ from sfu.tap import (
     TapPacket,
     TapResult,
     TapSocket,
+    VideoResult,
     WantKeyframe,
     listen,
 )
-from sfu.tapped import Host, Role, Tapped, sound_packet, video_packet
-from sfu.watching import DECODED_CODECS, WatchedVideo
+from sfu.tapped import VIDEO_ROLES, Host, Role, Tapped, sound_packet
+from sfu.video_taps import VideoTaps
 
 log = structlog.get_logger()
 
@@ -53,8 +52,7 @@ class TapServer:
         self._by_handle: dict[int, Tapped] = {}
         self._next_handle = 0
         self._flush_due = False
-        self._videos_sent: set[str] = set()
-        """Tracks of which a message to the watch host may hold something, since the last flush."""
+        self._videos = VideoTaps(plane, self._hosts, self._post, self._lost, on_path_state)
         self._listener: socket.socket | None = None
 
     def start(self) -> None:
@@ -92,7 +90,7 @@ class TapServer:
             return
         del self._by_handle[tapped.handle]
         tapped.producer.path = None
-        self._stop_video(tapped)
+        self._videos.stop(tapped)
         for host in list(self._hosts.values()):
             self._tell(host, tapped.handle, CloseTrack(tapped.handle))
 
@@ -102,14 +100,14 @@ class TapServer:
         if tapped is None:
             return
         if epoch != tapped.epoch:
-            self._stop_video(tapped)  # the host forgets what came before, so it has to begin with a key frame
+            self._videos.new_epoch(tapped)
         tapped.processors = dict(processors)
         tapped.epoch = epoch
         if tapped.path is None and self._belongs_in_path(tapped):
             self._put_in_path(tapped)
+        self._videos.follow(tapped)
         for host in list(self._hosts.values()):
             self._open_on(host, tapped)
-        self._follow_video(tapped)
 
     def _belongs_in_path(self, tapped: Tapped) -> bool:
         """A mono voice for which some transform exists, switched on or not: switching is the host's, without a seam."""
@@ -172,50 +170,20 @@ class TapServer:
         except OSError:
             self._lost(host)
 
-    # --- video
-
-    def _follow_video(self, tapped: Tapped) -> None:
-        """Send a video while one of its observers is on, in a host that is there and can decode it."""
-        host, producer = self._hosts.get("watch_video"), tapped.producer
-        decodable = producer.kind == "video" and producer.codec in DECODED_CODECS
-        if not decodable or host is None or not host.runs_any(tapped.processors, switched_on=True):
-            self._stop_video(tapped)
-        elif tapped.video is None:
-            tapped.video = WatchedVideo(producer, self._plane, lambda packet: self._seen(tapped, packet))
-            tapped.video.start(time.monotonic_ns())
-
-    def _stop_video(self, tapped: Tapped) -> None:
-        if tapped.video is not None:
-            tapped.video.stop()
-            tapped.video = None
-
-    def _seen(self, tapped: Tapped, packet: WatchedPacket) -> None:
-        self._videos_sent.add(tapped.producer.track_id)
-        self._post("watch_video", video_packet(tapped, packet))
-
     def tick_layers(self, now_ns: int) -> None:
-        """Every 250 ms: choose the layers of videos that are watched; one that the host has to be told of waits for that."""
-        host = self._hosts.get("watch_video")
-        for tapped in self._tapped.values():
-            if tapped.video is not None and host is not None and tapped.handle not in host.control:
-                tapped.video.tick(now_ns)
-
-    def _pause_videos(self, host: Host) -> None:
-        """Packets to the watch host were dropped, of some of these."""
-        for track_id in self._videos_sent:
-            tapped = self._tapped.get(track_id)
-            if tapped is not None and tapped.video is not None:
-                tapped.video.pause(time.monotonic_ns())
-                host.control[tapped.handle] = tapped.config()
+        """Every 250 ms: choose the layers of videos that hosts get."""
+        self._videos.tick(self._tapped.values(), now_ns)
 
     # --- what hosts are told besides
 
     def refresh(self) -> None:
-        """Every second: tell the path host about losses and bitrates that changed, and hosts what they could not take before."""
-        host = self._hosts.get("path")
+        """Every second: tell hosts about losses and bitrates that changed, and what they could not take before."""
+        path, video = self._hosts.get("path"), self._hosts.get("video")
         for tapped in self._tapped.values():
-            if tapped.path is not None and tapped.refresh() and host is not None:
-                self._open_on(host, tapped)
+            if tapped.path is not None and tapped.refresh() and path is not None:
+                self._open_on(path, tapped)
+            if self._videos.refresh(tapped, time.monotonic_ns()) and video is not None:
+                self._open_on(video, tapped)
         self._flush()
 
     def _post(self, role: Role, frame: TapPacket) -> bool:
@@ -243,12 +211,10 @@ class TapServer:
             except OSError:
                 self._lost(host)
             dropped = host.take_drops()
-            if host.role != "watch_video":
+            if host.role not in VIDEO_ROLES:
                 self._plane.counters.drops[DropReason.TAP_FULL] += dropped
-            elif dropped:
-                self._plane.counters.drops[DropReason.TAP_VIDEO_FULL] += dropped
-                self._pause_videos(host)
-        self._videos_sent.clear()
+            else:
+                self._videos.flushed(host, dropped, self._tapped)
 
     # --- hosts
 
@@ -287,19 +253,10 @@ class TapServer:
                 self._plane.counters.drops[DropReason.PATH_STRAY] += 1
                 return
             tapped.path.result(frame.seq, frame.payload, frame.level, bool(frame.dry), time.monotonic_ns())
-        elif isinstance(frame, SelectLayer | WantKeyframe):
-            self._picture_wish(link, frame)
+        elif isinstance(frame, SelectLayer | WantKeyframe | VideoResult):
+            self._videos.heard(link, frame, self._by_handle.get(frame.handle))
         elif isinstance(frame, Hello):
             self._named(link, frame)
-
-    def _picture_wish(self, link: TapSocket, frame: SelectLayer | WantKeyframe) -> None:
-        tapped, host = self._by_handle.get(frame.handle), self._hosts.get("watch_video")
-        if tapped is None or tapped.video is None or host is None or host.link is not link:
-            self._plane.counters.drops[DropReason.PATH_STRAY] += 1
-        elif isinstance(frame, SelectLayer):
-            tapped.video.select(frame.width, time.monotonic_ns())
-        else:
-            tapped.video.ask_keyframe(time.monotonic_ns())
 
     def _named(self, link: TapSocket, hello: Hello) -> None:
         self._unnamed.discard(link)
@@ -316,8 +273,8 @@ class TapServer:
                     tapped.path.attach()
                 elif self._belongs_in_path(tapped):
                     self._put_in_path(tapped)
+            self._videos.follow(tapped)
             self._open_on(host, tapped)
-            self._follow_video(tapped)
 
     def _lost(self, host: Host) -> None:
         asyncio.get_running_loop().call_soon(self._end, host.link)
@@ -332,14 +289,14 @@ class TapServer:
             del self._hosts[role]
             log.warning("host_lost", role=role)
             for tapped in self._tapped.values():
-                self._follow_video(tapped)
+                self._videos.follow(tapped)
                 if role == "path" and tapped.path is not None:
                     tapped.path.detach("host is gone")
 
     # --- statistics
 
     def statistics(self) -> dict[str, object]:
-        """Per track: packets processed, bypassed, dropped, and tap-to-inject times in ms."""
+        """Per track: packets processed, bypassed, dropped, and tap-to-inject times in ms; what is derived of videos."""
         tracks = {}
         for track_id, tapped in self._tapped.items():
             if tapped.path is None:
@@ -358,4 +315,5 @@ class TapServer:
                     "p99": trips[len(trips) * 99 // 100] / 1e6 if trips else None,
                 },
             }
-        return {"hosts": sorted(self._hosts), "tracks": tracks}
+        derived = self._videos.statistics(self._tapped.values())
+        return {"hosts": sorted(self._hosts), "tracks": tracks, "derived": derived}

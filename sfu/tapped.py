@@ -8,7 +8,8 @@ from sfu.producer import Producer
 from sfu.tap import CloseTrack, Hello, OpenTrack, Sound, TapPacket, TapSocket
 from sfu.watching import WatchedVideo
 
-Role = Literal["path", "watch", "watch_video"]
+Role = Literal["path", "watch", "watch_video", "video"]
+VIDEO_ROLES: tuple[Role, ...] = ("watch_video", "video")
 BITRATES_BPS = (32_000, 48_000, 64_000)
 """For one voice: below 32 kb/s denoised speech would lose to the codec, above 64 kb/s nothing is gained."""
 
@@ -26,7 +27,7 @@ class Tapped:
         "processors",
         "producer",
         "room_id",
-        "video",
+        "videos",
     )
 
     def __init__(self, handle: int, room_id: str, producer: Producer) -> None:
@@ -36,12 +37,12 @@ class Tapped:
         self.processors: dict[str, bool] = {}
         self.epoch = 0
         self.path: TrackPath | None = None
-        self.video: WatchedVideo | None = None
-        """Video: there while an observer is on."""
+        self.videos: dict[Role, WatchedVideo] = {}
+        """Video: on its way to the watch host while an observer is on, to the video host while a transform is."""
         self.loss_percent = 0
         """That of the worst subscriber, so that the path host's encoder adds enough redundancy for everybody."""
         self.bitrate_bps = BITRATES_BPS[0]
-        """What the path host encodes at: the class that the publisher's own bitrate needs."""
+        """What is encoded at: of sound the class that the publisher's own bitrate needs, of video what viewers have room for."""
         self.heard_bytes = 0
         """Payload since the last `refresh`."""
 
@@ -101,7 +102,7 @@ class Host:
 
     def is_for(self, kind: str) -> bool:
         """Whether this host has a use for a kind of track."""
-        return kind == ("video" if self.role == "watch_video" else "audio")
+        return kind == ("video" if self.role in VIDEO_ROLES else "audio")
 
     def runs_any(self, processors: dict[str, bool], *, switched_on: bool) -> bool:
         """Whether one of these (that is switched on, if that matters) runs in this host."""
@@ -134,7 +135,7 @@ def sound_packet(
 
 
 def video_packet(tapped: Tapped, packet: WatchedPacket) -> TapPacket:
-    """For the watch host."""
+    """For the watch host or the video host."""
     return TapPacket(
         handle=tapped.handle,
         sound=Sound.RAW,

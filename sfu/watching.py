@@ -1,6 +1,6 @@
-"""A video track on its way to the watch host: one layer of it, as an ordinary viewer would get it.
+"""A video track on its way to a host: one layer of it, as an ordinary viewer would get it.
 
-The watch host says how wide it wants pictures; here that becomes a layer, as for any viewer's tile. When the tap is full, the
+The host says how wide it wants pictures; here that becomes a layer, as for any viewer's tile. When the tap is full, the
 track pauses: there is no sense in asking a publisher for key frames that nobody takes. It goes on, at a key frame, when the
 host has taken the next message about it, but not before `PAUSE_NS` are over.
 """
@@ -9,18 +9,18 @@ from collections.abc import Callable
 
 from sfu.consumer import WatchConsumer, WatchedPacket
 from sfu.dataplane.base import DataPlane
-from sfu.layer_control import known_layers
+from sfu.layer_control import published_layers
 from sfu.layers import layer_to_watch
 from sfu.producer import Producer
 
 PAUSE_NS = 1_000_000_000
 """As often as an ordinary viewer's own wishes for key frames are heard."""
 DECODED_CODECS = frozenset({"vp8", "h264"})
-"""What the watch host can decode; others are not sent to it."""
+"""What hosts can decode; others are not sent to it."""
 
 
 class WatchedVideo:
-    """From the moment when the first observer is on until none is, or consent changes."""
+    """From the moment when the first processor is on until none is, or the watch host has to forget what came before."""
 
     def __init__(self, producer: Producer, plane: DataPlane, send: Callable[[WatchedPacket], None]) -> None:
         self._plane = plane
@@ -33,7 +33,7 @@ class WatchedVideo:
         self._plane.add_consumer(self._stream)
         self.tick(now_ns)
 
-    def stop(self) -> None:
+    def stop(self, now_ns: int) -> None:
         """Be sent nothing more; idempotent."""
         self._plane.remove_consumer(self._stream)
 
@@ -56,9 +56,9 @@ class WatchedVideo:
         if now_ns < self._paused_until_ns:
             return
         producer, target = self._stream.producer, self._stream.target
-        layers, sources = known_layers(producer, now_ns)
+        layers, sources, count, _ = published_layers(producer, now_ns)
         live = [layer for layer in layers if layer.live]
-        current = producer.rids.index(target.rid) if target is not None else None
-        index = layer_to_watch(live, len(producer.rids), self._width, current)
+        current = producer.rank(target) if target is not None else None
+        index = layer_to_watch(live, count, self._width, current)
         if index is not None:
             self._plane.set_target(self._stream, sources[index], now_ns)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sfu.consumer import OutgoingStream
 from sfu.errors import DropReason
+from sfu.fanout import VideoPacket
 from sfu.net.peer import Peer
 from sfu.path import AudioPacket
 from sfu.producer import Producer, Source
@@ -76,6 +77,15 @@ class DataPlane(Protocol):
         self, source: Source, packet: AudioPacket, payload: bytes, level: int, sound: Sound, now_ns: int
     ) -> None:
         """Send `payload` in the place of `packet` to every consumer; at most once per packet."""
+
+    def forward_video(self, source: Source, packet: VideoPacket, now_ns: int) -> None:
+        """Send a packet of a source that is not the publisher's, numbered by the caller: each number once, in order."""
+
+    def want_keyframe(self, source: Source, now_ns: int) -> None:
+        """Ask for a key frame of a source; throttled, and repeated until it has come."""
+
+    def forget_source(self, source: Source) -> None:
+        """A source that is not the publisher's is gone: nobody waits for its key frames any more; idempotent."""
 
     def tick(self, now_ns: int) -> None:
         """Every 20 ms: ask for lost packets and key frames."""

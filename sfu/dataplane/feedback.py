@@ -142,7 +142,7 @@ class Feedback:
     def _ask_for_keyframes(self, now_ns: int) -> None:
         for source in self._keyframes.due(now_ns):
             self._counters.keyframe_requests_sent += 1
-            source.producer.peer.send_rtcp(rtcp.build_pli(SENDER_SSRC, source.ssrc))
+            source.ask_for_keyframe(SENDER_SSRC)
 
     # --- out, on timers
 
@@ -185,9 +185,9 @@ def _sender_report(consumer: Consumer, now_ns: int) -> bytes | None:
     since the report came keeps sound and picture in sync. None until the publisher has sent one.
     """
     source, feed = consumer.current, consumer.feed
-    if source is None or feed is None or source.reception.sender_clock is None:
+    clock = source.sender_clock if source is not None else None
+    if source is None or feed is None or clock is None:
         return None
-    clock = source.reception.sender_clock
     since_ns = now_ns - clock.arrival_ns
     timestamp = clock.timestamp + since_ns * source.clock_hz // 1_000_000_000 + feed.timestamp_offset
     ntp = (clock.ntp + (since_ns << 32) // 1_000_000_000) & (2**64 - 1)

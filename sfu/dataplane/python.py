@@ -139,6 +139,14 @@ class PythonPlane:
         """See `DataPlane`."""
         self._feedback.keyframe_asked(consumer, now_ns)
 
+    def want_keyframe(self, source: Source, now_ns: int) -> None:
+        """See `DataPlane`."""
+        self._feedback.want_keyframe(source, now_ns)
+
+    def forget_source(self, source: Source) -> None:
+        """See `DataPlane`."""
+        self._feedback.forget(source)
+
     # --- packets in
 
     def rtp_received(self, peer: Peer, packet: bytes, arrival_ns: int) -> None:
@@ -232,6 +240,10 @@ class PythonPlane:
         self._events.audio_level(producer, level, now_ns)
         if sound is Sound.PROCESSED:
             self._events.audio_heard(producer, packet, payload, level, sound)
+
+    def forward_video(self, source: Source, packet: VideoPacket, now_ns: int) -> None:
+        """See `DataPlane`."""
+        self._video(source, packet, packet.vp8 is not None and packet.vp8.keyframe, now_ns)
 
     def _video(self, source: Source, packet: VideoPacket, keyframe: bool, now_ns: int) -> None:
         producer = source.producer

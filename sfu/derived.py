@@ -1,0 +1,216 @@
+"""A video that the video host makes of a published one: a source of the worker's own, which takes the place of the publisher's.
+
+The host gets one layer, as any viewer would, and sends VP8 packets back. The worker numbers them and sends them on like those of
+a layer, so switching to the derived source or from it is a layer switch, at a key frame, in one unbroken numbering.
+
+- Until the first key frame came, and whenever the host is gone, silent for a second or says that it gives up, viewers get the
+  publisher's own layers. A host that was silent is trusted again after `RETURN_NS` of packets.
+- Key frames are asked of the host, never of the publisher, except by the host to begin decoding.
+- A result of an older epoch, of no picture that the host was given, or beyond what a track may send is dropped and counted; the
+  results behind it are of no use without it, so they are dropped until a key frame, which is asked for.
+- Timestamps are those of the pictures that the derived ones were made of, so sender reports tell of the publisher's clock, and
+  lips stay in sync although pictures are late.
+- The host encodes for the narrowest viewer, between `FLOOR_BPS` and `CEILING_BPS`; who has not even room for the floor is paused.
+"""
+
+from collections.abc import Callable
+
+from sfu.consumer import Consumer, WatchConsumer, WatchedPacket
+from sfu.dataplane.base import DataPlane
+from sfu.errors import DropReason
+from sfu.fanout import VideoPacket
+from sfu.layer_control import FLOOR_BPS
+from sfu.producer import LIVE_WITHIN_NS, Producer, Source
+from sfu.rtp import vp8
+from sfu.rtp.header import timestamp_delta
+from sfu.rtp.reception import ClockReading
+from sfu.tap import VideoResult
+from sfu.watching import WatchedVideo
+
+CEILING_BPS = 1_500_000
+START_BPS = 600_000
+SHARE_USED = 0.9
+"""Of the narrowest viewer's share: encoders miss their mark by some percent."""
+RISE_MIN, RISE_MAX = 1.3, 1.5
+"""Another bitrate costs a key frame, so it rises by at least, and at most, so much ..."""
+RISE_AFTER_NS = 5_000_000_000
+"""... and so long after the last change. It falls at once."""
+FALL_MIN = 0.95
+RETURN_NS = 2_000_000_000
+RESULT_BYTES_MAX = 1_250
+"""A larger payload does not fit into a datagram with everything around it."""
+RESULT_AGE_TICKS = 2 * 90_000
+"""A picture that is older than this beside the newest that the host was given is nobody's any more."""
+
+
+class DerivedSource(Source):
+    """What viewers are fed from. It has no SSRC, for nobody sends it to us by RTP; its numbers are ours."""
+
+    __slots__ = ("_ask", "_clock", "_settles_ns", "_stream", "seq_ext")
+
+    def __init__(self, producer: Producer, stream: WatchConsumer, ask: Callable[[], None]) -> None:
+        super().__init__(producer, 0, "derived")
+        self.nacks = None
+        self.seq_ext = 0
+        """Of the newest packet."""
+        self._stream = stream
+        self._ask = ask
+        self._clock: ClockReading | None = None
+        self._settles_ns = 0
+        """From when on it counts as live if packets go on to come."""
+
+    def arrived(self, size_bytes: int, now_ns: int) -> None:
+        """A packet came."""
+        if self.last_arrival_ns and now_ns - self.last_arrival_ns >= LIVE_WITHIN_NS:
+            self._settles_ns = now_ns + RETURN_NS
+        self.last_arrival_ns = now_ns
+        self.rate.add(size_bytes)
+
+    def end(self) -> None:
+        """The host says that no more will come."""
+        if self.last_arrival_ns:
+            self.last_arrival_ns = 1
+
+    def live(self, now_ns: int) -> bool:
+        """Whether viewers may be fed from it."""
+        return super().live(now_ns) and now_ns >= self._settles_ns
+
+    @property
+    def sender_clock(self) -> ClockReading | None:
+        """The publisher's, in the timestamps that the host was given with the layer that it gets now, or got last."""
+        feed, origin = self._stream.feed, self._stream.current
+        clock = origin.sender_clock if origin is not None else None
+        if feed is not None and clock is not None:
+            self._clock = clock._replace(timestamp=(clock.timestamp + feed.timestamp_offset) & 0xFFFFFFFF)
+        return self._clock
+
+    def ask_for_keyframe(self, sender_ssrc: int) -> None:
+        """See `Source`. By the tap, so without an SSRC."""
+        self._ask()
+
+
+class DerivedVideo(WatchedVideo):
+    """A published video on its way to the video host, and back."""
+
+    def __init__(
+        self,
+        producer: Producer,
+        plane: DataPlane,
+        send: Callable[[WatchedPacket], None],
+        ask: Callable[[], None],
+        changed: Callable[[bool], None],
+    ) -> None:
+        """`ask`: tell the host that a key frame is wanted. `changed`: told whether viewers may be fed from it."""
+        super().__init__(producer, plane, send)
+        self.source = DerivedSource(producer, self._stream, ask)
+        self.bitrate_bps = START_BPS
+        """What the host shall encode at."""
+        self._changed = changed
+        self._live = False
+        self._awaits_keyframe = True
+        self._decided_ns = 0
+
+    def start(self, now_ns: int) -> None:
+        """See `WatchedVideo`."""
+        self._stream.producer.derived = self.source
+        self._decided_ns = now_ns
+        super().start(now_ns)
+
+    def stop(self, now_ns: int) -> None:
+        """Viewers go back to the publisher's own layers; idempotent."""
+        producer = self._stream.producer
+        if producer.derived is self.source:
+            producer.derived = None
+            self._give_back(now_ns)
+            self._plane.forget_source(self.source)
+        super().stop(now_ns)
+
+    def _give_back(self, now_ns: int) -> None:
+        """To the layer that the host gets, whose size is nearest; at the next turn of layer control to what each viewer wants."""
+        producer = self._stream.producer
+        layers = producer.layers(now_ns)
+        layer = self._stream.target if self._stream.target in layers else next(iter(layers), None)
+        for consumer in producer.consumers:
+            if consumer.target is self.source:
+                self._plane.set_target(consumer, layer, now_ns)
+
+    def expect_keyframe(self) -> None:
+        """What comes now does not continue what came before."""
+        self._awaits_keyframe = True
+
+    def result(self, result: VideoResult, now_ns: int) -> DropReason | None:
+        """A packet from the host; None if it went on, or says that no more will come."""
+        if not result.payload:
+            self._end(now_ns)
+            return None
+        try:
+            descriptor = vp8.parse(result.payload)
+        except ValueError:
+            reason: DropReason | None = DropReason.MALFORMED_RTP
+        else:
+            reason = self._refused(result, descriptor, now_ns)
+        if reason is not None:
+            self.broken(now_ns)
+            return reason
+        self._awaits_keyframe = False
+        source = self.source
+        source.seq_ext += 1
+        source.arrived(len(result.payload), now_ns)
+        marker = 0x80 if result.marker else 0
+        packet = VideoPacket(source.seq_ext, marker, result.timestamp, result.payload, descriptor)
+        self._plane.forward_video(source, packet, now_ns)
+        return None
+
+    def _refused(self, result: VideoResult, descriptor: vp8.Vp8Descriptor, now_ns: int) -> DropReason | None:
+        age_ticks = timestamp_delta(self._stream.numbers().last_timestamp, result.timestamp)
+        if not 0 <= age_ticks <= RESULT_AGE_TICKS or len(result.payload) > RESULT_BYTES_MAX:
+            return DropReason.DERIVED_STRAY
+        if self._stream.producer.muted:
+            return DropReason.MUTED
+        if not self.source.rate_guard.take(len(result.payload), now_ns):
+            return DropReason.RATE
+        return DropReason.DERIVED_WAITS if self._awaits_keyframe and not descriptor.keyframe else None
+
+    def broken(self, now_ns: int) -> None:
+        """A packet was not passed on: what follows needs a key frame."""
+        self._awaits_keyframe = True
+        self._plane.want_keyframe(self.source, now_ns)
+
+    def _end(self, now_ns: int) -> None:
+        self._awaits_keyframe = True
+        self.source.end()
+        self._notice(now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """See `WatchedVideo`. Also notice that the host is silent."""
+        super().tick(now_ns)
+        self.source.rate.tick(now_ns)
+        self._notice(now_ns)
+
+    def _notice(self, now_ns: int) -> None:
+        live = self.source.live(now_ns)
+        if not live:
+            self._give_back(now_ns)
+        if live is not self._live:
+            self._live = live
+            self._changed(live)
+
+    def decide_bitrate(self, now_ns: int) -> bool:
+        """Once a second: whether the host shall encode at another bitrate from now on."""
+        viewers = (c for c in self._stream.producer.consumers if isinstance(c, Consumer) and c.target is self.source)
+        shares = [viewer.share_bps for viewer in viewers if viewer.share_bps is not None]
+        allowed = min(CEILING_BPS, max(FLOOR_BPS, int(min(shares, default=CEILING_BPS) * SHARE_USED)))
+        wanted = next_bitrate(self.bitrate_bps, allowed, now_ns - self._decided_ns)
+        if wanted == self.bitrate_bps:
+            return False
+        self.bitrate_bps, self._decided_ns = wanted, now_ns
+        return True
+
+
+def next_bitrate(current_bps: int, allowed_bps: int, since_ns: int) -> int:
+    """Down to what is allowed at once; up in steps, with time between them."""
+    if allowed_bps < current_bps * FALL_MIN:
+        return allowed_bps
+    if allowed_bps >= current_bps * RISE_MIN and since_ns >= RISE_AFTER_NS:
+        return min(allowed_bps, int(current_bps * RISE_MAX))
+    return current_bps
