@@ -107,7 +107,8 @@ class EnvironmentSource(_Row):
 
     kind: Literal["environment"]
     package: str = Field(pattern=r"^[\w.-]+==[\w.]+$")
-    name: str
+    name: str = Field(pattern=r"^[a-z]+$")
+    newest_python: str = Field(pattern=r"^3\.\d+$", description="the last Python that the package was built for")
 
 
 class LocalSource(_Row):

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from models import catalog
-from models.catalog import ModelEntry, PulledSource
+from models import catalog, environments, setup
+from models.catalog import EnvironmentSource, ModelEntry, PulledSource
 from models.choosing import PREFERABLE, check
 from models.download import AbsentError, PullError
 from models.origins import DEFAULT_GITHUB, DEFAULT_HUB, Internet, Mirror, Origin
@@ -13,6 +13,7 @@ from models.progress import Progress
 from models.pull import pull
 from models.runners import is_tunable
 from models.settings import ModelSettings
+from models.setup import SetupError
 from models.store import Busy, CorruptModelError, Lock, LockedModel, Missing, Store
 from models.training import cli as training
 from models.tune import tune
@@ -43,6 +44,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     remove.add_argument("name", nargs="+", help="as `candor models list` shows it")
     prefer = commands.add_parser("prefer", help="choose the model that meetings ask about its task")
     prefer.add_argument("name", help="as `candor models list` shows it")
+    setup.register(commands)
     training.register(commands)
     return parser
 
@@ -67,11 +69,13 @@ def run(arguments: argparse.Namespace, settings: ModelSettings) -> int:
                 return _tune(arguments.name, store)
             case "prefer":
                 return _prefer(arguments.name, store)
+            case "setup":
+                return setup.run(arguments, store, settings.store_budget_bytes)
             case "train" | "evaluate":
                 return training.run(arguments, store, settings)
             case _:
                 return _remove(arguments.name, store)
-    except (PullError, Busy, CorruptModelError, OSError) as error:
+    except (PullError, SetupError, Busy, CorruptModelError, OSError) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
 
@@ -123,6 +127,8 @@ def _check_licence(entry: ModelEntry, accepted: bool) -> None:
 
 
 def _pull(entry: ModelEntry, store: Store, origin: Origin, budget_bytes: int) -> None:
+    if isinstance(entry.source, EnvironmentSource):
+        raise PullError(f"{entry.name} is not pulled: {environments.command(entry.source)}")
     if not isinstance(entry.source, PulledSource):
         sys.stdout.write(f"{entry.name} needs nothing pulled: it comes with a package or from other models\n")
         return
@@ -159,7 +165,8 @@ def _verify(names: list[str], store: Store) -> int:
     """Exit status 1 if a model is missing or not what the lock says."""
     lock = store.lock().models
     wrong = 0
-    for name in names or sorted(lock):
+    here = [*sorted(lock), *_environments(store)]
+    for name in names or here:
         try:
             entry = _found(name, store)
             if isinstance(entry.source, PulledSource) and name not in lock:
@@ -169,9 +176,15 @@ def _verify(names: list[str], store: Store) -> int:
         except (PullError, CorruptModelError, OSError) as error:
             sys.stdout.write(f"{error}\n")
             wrong += 1
-    if not names and not lock:
+    if not names and not here:
         sys.stdout.write(f"nothing has been pulled into {store.root}\n")
     return 1 if wrong else 0
+
+
+def _environments(store: Store) -> list[str]:
+    """Models that live in an environment that was set up, whole or not."""
+    sources = [(entry.name, entry.source) for entry in catalog.load().model]
+    return [name for name, at in sources if isinstance(at, EnvironmentSource) and environments.is_here(store.root, at)]
 
 
 def _prefer(name: str, store: Store) -> int:
@@ -210,9 +223,14 @@ def _tune(names: list[str], store: Store) -> int:
 def _remove(names: list[str], store: Store) -> int:
     with store.alone():
         for name in names:
-            if name not in store.lock().models:
+            before = store.size_bytes()
+            found = environments.find(name)
+            if found is not None and environments.remove(store.root, found[1]):
+                freed = before - store.size_bytes()
+            elif name in store.lock().models:
+                freed = store.remove(name)
+            else:
                 raise PullError(f"{name} is not in {store.root}")
-            freed = store.remove(name)
             sys.stdout.write(f"{name}: removed, {freed / 1e6:.1f} MB freed\n")
     return 0
 

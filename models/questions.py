@@ -4,6 +4,7 @@ A question is whole: nothing of it is remembered, so any engine can answer it, a
 a picture is also an answer: the one that was asked about, enhanced.
 """
 
+import math
 from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ MAX_SAMPLES = 60 * 16_000
 """A longer sound does not fit into a message: who asks cuts it."""
 MAX_CHARACTERS = 20_000
 """Half an hour of speech. Who has more to ask about asks more than once."""
+MESH_POINTS = 478
+"""Of MediaPipe's face mesh: 468, and five of each iris."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +175,31 @@ class Faces:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """The points of MediaPipe's face mesh with irises, in pixels of the picture; none if it shows no face."""
+
+    points: tuple[tuple[float, float, float], ...]
+    """x to the right, y down, z away from the camera, about as large as x; its origin lies in the head."""
+
+    def __post_init__(self) -> None:
+        if len(self.points) not in (0, MESH_POINTS):
+            raise ValueError(f"{len(self.points)} landmarks")
+        if not all(math.isfinite(number) for point in self.points for number in point):
+            raise ValueError("a landmark that is no number")
+
+    def to_wire(self) -> dict[str, Any]:
+        """A msgpack-able map."""
+        return {"kind": "landmarks", "points": self.points}
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> "Landmarks":
+        """Raises KeyError, TypeError or ValueError if malformed."""
+        return cls(tuple((float(x), float(y), float(z)) for x, y, z in wire["points"]))
+
+
 Question = Utterance | Sound | Picture | Text
-Answer = Transcript | Scores | Faces | Summary | Sound | Picture
+Answer = Transcript | Scores | Faces | Landmarks | Summary | Sound | Picture
 
 _QUESTIONS: dict[str, type[Utterance] | type[Sound] | type[Picture] | type[Text]] = {
     "utterance": Utterance,
@@ -181,10 +207,14 @@ _QUESTIONS: dict[str, type[Utterance] | type[Sound] | type[Picture] | type[Text]
     "picture": Picture,
     "text": Text,
 }
-_ANSWERS: dict[str, type[Transcript] | type[Scores] | type[Faces] | type[Summary] | type[Sound] | type[Picture]] = {
+_ANSWERS: dict[
+    str,
+    type[Transcript] | type[Scores] | type[Faces] | type[Landmarks] | type[Summary] | type[Sound] | type[Picture],
+] = {
     "transcript": Transcript,
     "scores": Scores,
     "faces": Faces,
+    "landmarks": Landmarks,
     "summary": Summary,
     "sound": Sound,
     "picture": Picture,

@@ -3,6 +3,7 @@
     <models_dir>/models.lock                              {"models": {name: {kind, repository, commit, files: {path: sha256}}}}
     <models_dir>/hf/<owner>/<repository>/<commit>/<path>  the files; also `github/...` and `url/<host>/<hash>/...`
     <models_dir>/local/<name>/<hash>/<path>               of a head that was trained here; the lock says on what and how well
+    <models_dir>/environments/<name>/                     see `models.environments`
 
 Weights are found only here or inside a package, and only if the lock names them: nothing is ever fetched while serving.
 """
@@ -20,7 +21,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models import catalog
+from models import catalog, environments
 from models.catalog import DerivedSource, EnvironmentSource, LocalSource, ModelEntry, PackageSource, PulledSource, Task
 from models.trained import TrainedModel
 
@@ -210,7 +211,7 @@ class Store:
             case DerivedSource() as source:
                 return self._locate_all(source)
             case EnvironmentSource() as source:
-                return Missing(f"it needs {source.package}, which cannot be installed beside Candor", "")
+                return self._locate_environment(source)
             case LocalSource() as source:
                 return self._locate_trained(entry.name, source)
             case source:
@@ -235,6 +236,14 @@ class Store:
             return Missing("its weights have not been pulled", pull)
         return self._whole(locked, locked.files, pull)
 
+    def _locate_environment(self, source: EnvironmentSource) -> Located | Missing:
+        reason = environments.missing(self.root, source)
+        installed = None if reason else environments.read(self.root, source)
+        if installed is None:
+            return Missing(reason, environments.command(source))
+        version = source.package.partition("==")[2]
+        return Located(environments.folder(self.root, source), version, installed.files)
+
     def _locate_trained(self, name: str, source: LocalSource) -> Located | Missing:
         lock = self.lock()
         trained, base = lock.trained[name], lock.models.get(source.base)
@@ -258,12 +267,18 @@ class Store:
         return Located(path, locked.commit[:8], files)
 
     def verify(self, entry: ModelEntry) -> None:
-        """Hash every file of a model that was pulled or trained here. Raises CorruptModelError naming the first that differs."""
-        if not isinstance(entry.source, PulledSource | LocalSource):
+        """Hash every file of a model that was fetched or trained here. Raises CorruptModelError naming the first that differs."""
+        if isinstance(entry.source, EnvironmentSource):
+            found = self.locate(entry)
+            if isinstance(found, Missing):
+                raise CorruptModelError(f"{entry.name}: {found.reason}: {found.command}")
+        elif isinstance(entry.source, PulledSource | LocalSource):
+            locked = self.lock().models[entry.name]
+            found = Located(self.root / locked.folder, locked.commit[:8], locked.files)
+        else:
             return
-        locked = self.lock().models[entry.name]
         try:
-            Located(self.root / locked.folder, locked.commit[:8], locked.files).verify()
+            found.verify()
         except CorruptModelError as error:
             raise CorruptModelError(f"{entry.name}: {error}") from error
 

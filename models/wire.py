@@ -12,7 +12,28 @@ _LENGTH = struct.Struct("!I")
 
 def pack(message: dict[str, Any]) -> bytes:
     """A message with its length in front. Raises ValueError if it is too large."""
+    return frame(encode(message))
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """A message without its length."""
     body: bytes = msgpack.packb(message)
+    return body
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The message that `encode` made. Raises ValueError on anything else."""
+    try:
+        message = msgpack.unpackb(body)
+    except (msgpack.UnpackException, TypeError) as error:
+        raise ValueError(f"not msgpack: {error}") from error
+    if not isinstance(message, dict):
+        raise ValueError("a message must be a map")
+    return message
+
+
+def frame(body: bytes) -> bytes:
+    """Bytes with their length in front. Raises ValueError if they are too many."""
     if len(body) > MAX_MESSAGE_BYTES:
         raise ValueError(f"a message of {len(body)} bytes")
     return _LENGTH.pack(len(body)) + body
@@ -20,8 +41,13 @@ def pack(message: dict[str, Any]) -> bytes:
 
 async def read(reader: asyncio.StreamReader) -> dict[str, Any]:
     """The next message. Raises asyncio.IncompleteReadError at the end, ValueError on anything malformed."""
+    return decode(await read_frame(reader))
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes:
+    """The next message, whatever is in it. Raises asyncio.IncompleteReadError at the end, ValueError if it is too large."""
     length = _length(await reader.readexactly(_LENGTH.size))
-    return _unpack(await reader.readexactly(length))
+    return await reader.readexactly(length)
 
 
 def read_blocking(file: BinaryIO) -> dict[str, Any] | None:
@@ -30,7 +56,7 @@ def read_blocking(file: BinaryIO) -> dict[str, Any] | None:
     if len(head) < _LENGTH.size:
         return None
     body = file.read(length := _length(head))
-    return _unpack(body) if len(body) == length else None
+    return decode(body) if len(body) == length else None
 
 
 def _length(head: bytes) -> int:
@@ -38,13 +64,3 @@ def _length(head: bytes) -> int:
     if length > MAX_MESSAGE_BYTES:
         raise ValueError(f"a message of {length} bytes")
     return length
-
-
-def _unpack(body: bytes) -> dict[str, Any]:
-    try:
-        message = msgpack.unpackb(body)
-    except (msgpack.UnpackException, TypeError) as error:
-        raise ValueError(f"not msgpack: {error}") from error
-    if not isinstance(message, dict):
-        raise ValueError("a message must be a map")
-    return message

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models import precision
+from models import environments, precision
 from models.catalog import ModelEntry
 from models.errors import UnavailableError
 from models.precision import Device, Precision
@@ -67,6 +67,12 @@ def _yunet(wanted: _Wanted) -> Runner[Any, Any]:
     return YunetRunner(wanted.located.file, wanted.entry.image_pixels or 320)
 
 
+def _landmarks(wanted: _Wanted) -> Runner[Any, Any]:
+    from models.runners.landmarks import LandmarksRunner, command
+
+    return LandmarksRunner(command(environments.python(wanted.located.path)))
+
+
 def _network(wanted: _Wanted) -> Runner[Any, Any]:
     from models.runners.small import RUNNERS
 
@@ -90,6 +96,7 @@ def _hub(wanted: _Wanted) -> Runner[Any, Any]:
 _RUNNERS: dict[str, Callable[[_Wanted], Runner[Any, Any]]] = {
     "pocketsphinx": _pocketsphinx,
     "yunet": _yunet,
+    "landmarks": _landmarks,
     "aasist": _network,
     "mini_xception": _network,
     "meso_inception": _network,

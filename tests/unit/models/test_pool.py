@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from models.errors import FailedError
-from models.runners import pool as pool_module
-from models.runners.pool import Pool, cpu_ticks
+from models.runners import child
+from models.runners.child import cpu_ticks
+from models.runners.pool import Pool
 from tests.until import until
 
 
@@ -65,8 +66,8 @@ async def test_a_process_that_babbles_is_replaced(pool: Pool) -> None:
 
 async def test_a_process_that_computes_nothing_is_killed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await call(pool, "a")
-    monkeypatch.setattr(pool_module, "STUCK_S", 0.2)
-    monkeypatch.setattr(pool_module, "cpu_ticks", lambda pid: 7)
+    monkeypatch.setattr(child, "STUCK_S", 0.2)
+    monkeypatch.setattr(child, "cpu_ticks", lambda pid: 7)
     with pytest.raises(FailedError):
         await call(pool, "a", text="sleep")
     monkeypatch.undo()
@@ -76,8 +77,8 @@ async def test_a_process_that_computes_nothing_is_killed(pool: Pool, monkeypatch
 async def test_a_process_that_does_not_read_is_killed_too(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window is larger than what a pipe holds."""
     first = await call(pool, "a")
-    monkeypatch.setattr(pool_module, "STUCK_S", 0.2)
-    monkeypatch.setattr(pool_module, "cpu_ticks", lambda pid: 7)
+    monkeypatch.setattr(child, "STUCK_S", 0.2)
+    monkeypatch.setattr(child, "cpu_ticks", lambda pid: 7)
     os.kill(first, signal.SIGSTOP)
     with pytest.raises(FailedError):
         await call(pool, "a", text="x" * 500_000)
@@ -98,8 +99,8 @@ async def test_a_process_that_computes_is_waited_for(
             wanted.touch()
         return looked
 
-    monkeypatch.setattr(pool_module, "STUCK_S", 0.01)
-    monkeypatch.setattr(pool_module, "cpu_ticks", growing)
+    monkeypatch.setattr(child, "STUCK_S", 0.01)
+    monkeypatch.setattr(child, "cpu_ticks", growing)
     assert await call(pool, "a", text=str(wanted)) == first
     assert looked >= 4
 
@@ -116,9 +117,9 @@ async def test_a_process_that_never_answers_is_killed_whatever_it_does(
         looked.append(next(ticks))
         return looked[-1] if progress == "some" else None
 
-    monkeypatch.setattr(pool_module, "STUCK_S", 0.01)
-    monkeypatch.setattr(pool_module, "LONGEST_S", 0.05)
-    monkeypatch.setattr(pool_module, "cpu_ticks", told)
+    monkeypatch.setattr(child, "STUCK_S", 0.01)
+    monkeypatch.setattr(child, "LONGEST_S", 0.05)
+    monkeypatch.setattr(child, "cpu_ticks", told)
     with pytest.raises(FailedError):
         await call(pool, "a", text=str(tmp_path / "never"))
     assert len(looked) >= 2

@@ -1,0 +1,125 @@
+"""Packages that cannot live beside ours: each in an environment of its own in the store, with a lock of its own.
+
+    <models_dir>/environments/<name>/          a virtual environment: its interpreter, and nothing that Candor imports
+    <models_dir>/<name>.lock                   what was installed: versions, and the sha256 of every file
+
+`models.setup` makes them. As with weights: an environment is here only if its lock says so, every file is hashed before it is
+used, and nothing is ever installed while serving.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models import catalog
+from models.catalog import EnvironmentSource, ModelEntry
+
+REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
+"""Of the repository: what is installed, with its hashes."""
+
+
+class InstalledEnvironment(BaseModel):
+    """The lock of an environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    package: str
+    """name==version of what it was made for."""
+    python: str
+    """Version of its interpreter."""
+    requirements_sha256: str
+    packages: dict[str, str]
+    """Name -> version of all that was installed."""
+    files: dict[str, str]
+    """Path inside the environment -> sha256, hexadecimal."""
+
+
+def find(name: str) -> tuple[ModelEntry, EnvironmentSource] | None:
+    """The model of the catalog that lives in the environment `name`, or is called so itself."""
+    for entry in catalog.load().model:
+        if isinstance(entry.source, EnvironmentSource) and name in (entry.name, entry.source.name):
+            return entry, entry.source
+    return None
+
+
+def command(source: EnvironmentSource) -> str:
+    """What makes an environment."""
+    return f"candor models setup {source.name}"
+
+
+def folder(root: Path, source: EnvironmentSource) -> Path:
+    """Where in the store `root` an environment lies."""
+    return root / "environments" / source.name
+
+
+def python(environment: Path) -> Path:
+    """The interpreter of the environment at this path."""
+    return environment / "bin" / "python"
+
+
+def requirements(source: EnvironmentSource) -> Path:
+    """The list from which an environment is made."""
+    return REQUIREMENTS / f"{source.name}.txt"
+
+
+def read(root: Path, source: EnvironmentSource) -> InstalledEnvironment | None:
+    """What is installed; None if nothing is. Raises ValueError if the lock cannot be read."""
+    path = _lock(root, source)
+    try:
+        return InstalledEnvironment.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise ValueError(f"{path} is not the lock of an environment: {error.error_count()} errors") from error
+
+
+def write(root: Path, source: EnvironmentSource, installed: InstalledEnvironment) -> None:
+    """From now on the environment is here."""
+    temporary = _lock(root, source).with_suffix(".new")
+    temporary.write_text(installed.model_dump_json(indent=2) + "\n")
+    temporary.replace(_lock(root, source))
+
+
+def is_here(root: Path, source: EnvironmentSource) -> bool:
+    """Whether there is anything of an environment, whole or not."""
+    return _lock(root, source).exists() or folder(root, source).exists()
+
+
+def remove(root: Path, source: EnvironmentSource) -> bool:
+    """Delete an environment; whether there was one, whole or not."""
+    was_here = is_here(root, source)
+    _lock(root, source).unlink(missing_ok=True)
+    shutil.rmtree(folder(root, source), ignore_errors=True)
+    return was_here
+
+
+def missing(root: Path, source: EnvironmentSource) -> str:
+    """Why an environment cannot be used; empty if it can. Looks at names only."""
+    try:
+        installed = read(root, source)
+    except ValueError as error:
+        return str(error)
+    if installed is None:
+        return f"{source.package} is not installed; it needs an environment of its own"
+    try:
+        wanted = sha256_of_requirements(source)
+    except OSError:
+        return f"{requirements(source)} cannot be read"
+    if (installed.package, installed.requirements_sha256) != (source.package, wanted):
+        return f"{installed.package} was installed from another list than this release's"
+    path = folder(root, source)
+    if not python(path).exists():
+        return f"its interpreter, Python {installed.python}, is gone"
+    absent = next((file for file in installed.files if not (path / file).is_file()), "")
+    return f"{absent} is missing from its environment" if absent else ""
+
+
+def sha256_of_requirements(source: EnvironmentSource) -> str:
+    """Of the list from which it is made now. Raises OSError."""
+    return hashlib.sha256(requirements(source).read_bytes()).hexdigest()
+
+
+def _lock(root: Path, source: EnvironmentSource) -> Path:
+    return root / f"{source.name}.lock"

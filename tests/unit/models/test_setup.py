@@ -1,0 +1,142 @@
+"""Environments: what counts as installed, and `candor models setup` without an index."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import catalog, environments, setup
+from models.catalog import EnvironmentSource
+from models.choosing import Chosen, choose
+from models.environments import InstalledEnvironment
+from models.errors import UnavailableError
+from models.runners import create_runner
+from models.settings import ModelSettings
+from models.store import CorruptModelError, Located, Missing, Store, sha256_of
+from tests.unit.models.test_models_cli import models
+
+ENTRY = catalog.load().get("mediapipe-landmarks")
+SETUP = "candor models setup landmarks"
+
+
+def source() -> EnvironmentSource:
+    assert isinstance(ENTRY.source, EnvironmentSource)
+    return ENTRY.source
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """One in which somebody installed an environment of one file."""
+    folder = environments.folder(tmp_path, source())
+    (folder / "bin").mkdir(parents=True)
+    environments.python(folder).symlink_to(sys.executable)
+    (folder / "mesh.tflite").write_bytes(b"weights")
+    write(tmp_path)
+    return Store(tmp_path)
+
+
+def write(root: Path, **changes: object) -> None:
+    fields = {
+        "package": source().package,
+        "python": "3.11.7",
+        "requirements_sha256": environments.sha256_of_requirements(source()),
+        "packages": {"mediapipe": "0.10.21"},
+        "files": {"mesh.tflite": sha256_of(environments.folder(root, source()) / "mesh.tflite")},
+    }
+    environments.write(root, source(), InstalledEnvironment.model_validate(fields | changes))
+
+
+def test_what_was_installed_whole_is_chosen_with_its_version(store: Store) -> None:
+    located = store.locate(ENTRY)
+    assert isinstance(located, Located)
+    assert located.path == environments.folder(store.root, source())
+    store.verify(ENTRY)
+    chosen = choose("eye_direction", store)
+    assert isinstance(chosen, Chosen)
+    assert chosen.version == "mediapipe-landmarks@0.10.21"
+    assert create_runner(ENTRY, store, ModelSettings())[1] == "0.10.21"
+
+
+def test_what_was_not_installed_names_the_command(tmp_path: Path) -> None:
+    missing = choose("eye_direction", Store(tmp_path))
+    assert isinstance(missing, Missing)
+    assert "not installed" in missing.reason
+    assert missing.command == SETUP
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"requirements_sha256": "0" * 64}, "another list"),
+        ({"package": "mediapipe==0.10.9"}, "another list"),
+        ({"files": {"gone.so": "0" * 64}}, "gone.so is missing"),
+    ],
+)
+def test_what_is_of_another_release_or_not_whole_is_not_here(
+    store: Store, changes: dict[str, object], reason: str
+) -> None:
+    write(store.root, **changes)
+    missing = store.locate(ENTRY)
+    assert isinstance(missing, Missing)
+    assert reason in missing.reason
+    assert missing.command == SETUP
+
+
+def test_an_interpreter_that_is_gone_and_a_broken_lock_are_reasons(store: Store) -> None:
+    environments.python(environments.folder(store.root, source())).unlink()
+    missing = store.locate(ENTRY)
+    assert isinstance(missing, Missing) and "Python 3.11.7, is gone" in missing.reason
+    (store.root / "landmarks.lock").write_text("{}")
+    missing = store.locate(ENTRY)
+    assert isinstance(missing, Missing) and "not the lock of an environment" in missing.reason
+
+
+def test_a_changed_file_is_refused_with_both_hashes(store: Store) -> None:
+    (environments.folder(store.root, source()) / "mesh.tflite").write_bytes(b"others")
+    with pytest.raises(CorruptModelError, match=r"mesh\.tflite has sha256 [0-9a-f]{64}, the lock says [0-9a-f]{64}"):
+        store.verify(ENTRY)
+    with pytest.raises(UnavailableError, match="the lock says"):
+        create_runner(ENTRY, store, ModelSettings())
+
+
+def test_the_commands_know_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert models(store.root, "setup", "landmarks") == 0
+    assert capsys.readouterr().out == "landmarks: here and whole\n"
+    assert models(store.root, "verify") == 0
+    assert capsys.readouterr().out == "mediapipe-landmarks: whole\n"
+    assert models(store.root, "pull", "mediapipe-landmarks") == 1
+    assert SETUP in capsys.readouterr().err
+    assert models(store.root, "remove", "landmarks") == 0
+    assert "landmarks: removed" in capsys.readouterr().out
+    assert not environments.is_here(store.root, source())
+    assert models(store.root, "remove", "landmarks") == 1
+    assert models(store.root, "setup", "landmarks", "--offline") == 1
+    assert SETUP in capsys.readouterr().out
+
+
+def test_a_folder_without_the_wheels_leaves_nothing_behind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "wheels"
+    empty.mkdir()
+    assert models(tmp_path / "models", "setup", "landmarks", "--find-links", str(empty)) == 1
+    assert "pip could not install mediapipe==0.10.21" in capfd.readouterr().err
+    assert not environments.is_here(tmp_path / "models", source())
+
+
+def test_a_python_that_is_too_new_or_none_is_told(tmp_path: Path) -> None:
+    newer = source().model_copy(update={"newest_python": "3.10"})
+    with pytest.raises(setup.SetupError, match=r"up to 3\.10, and this is 3\..*--python PATH"):
+        setup._python_version(newer, Path(sys.executable))
+    with pytest.raises(setup.SetupError, match="no Python that runs here"):
+        setup._python_version(source(), tmp_path / "nothing")
+
+
+def test_a_full_store_is_told_before_anything_is_fetched(store: Store) -> None:
+    with pytest.raises(setup.SetupError, match=r"models\.max_store_gb"):
+        setup._check_room(ENTRY, store, ENTRY.size_bytes)
+
+
+def test_every_requirement_is_pinned_with_hashes_and_has_the_package_of_the_catalog() -> None:
+    lines = environments.requirements(source()).read_text().replace("\\\n", "").splitlines()
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    assert all("==" in line and "--hash=sha256:" in line for line in wanted)
+    assert any(line.startswith(source().package) for line in wanted)
