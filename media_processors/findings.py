@@ -103,6 +103,31 @@ class Faces(FindingBase):
     )
 
 
+class EyeDirection(FindingBase):
+    """Where the eyes of the largest face look: degrees, to the right of the picture and down positive. For that person alone."""
+
+    kind: Literal["eye_direction"] = "eye_direction"
+    face_id: str
+    eyes: Literal["open", "closed", "turned_away"] = Field(
+        description="`turned_away`: the head is, so that nothing is said about its eyes"
+    )
+    yaw_degrees: float | None = Field(
+        description="relative to the head; null if the eyes are not open, or do not agree"
+    )
+    pitch_degrees: float | None
+    looks_yaw_degrees: float | None = Field(description="head and eyes together, seen from the camera: 0 is into it")
+    looks_pitch_degrees: float | None
+    at_screen: bool | None = Field(
+        description="whether that is towards a screen below the camera; closed eyes are not; null if nobody can tell"
+    )
+    screen_share: float | None = Field(
+        ge=0,
+        le=1,
+        description="of the pictures of the last 30 s of which it could be told, how many were at the screen",
+    )
+    known_errors: str = Field(description="what is known about the errors of such directions")
+
+
 class Expression(FindingBase):
     """What the largest face shows, not what somebody feels: a model's guess among seven words, averaged over two seconds."""
 
@@ -144,7 +169,17 @@ class FaceAuthenticity(Authenticity):
     face_id: str
 
 
-AnyFinding = Caption | Prosody | TextEmotion | VoiceEmotion | VoiceAuthenticity | Faces | Expression | FaceAuthenticity
+AnyFinding = (
+    Caption
+    | Prosody
+    | TextEmotion
+    | VoiceEmotion
+    | VoiceAuthenticity
+    | Faces
+    | EyeDirection
+    | Expression
+    | FaceAuthenticity
+)
 FindingKind = Literal[
     "caption",
     "prosody",
@@ -152,6 +187,7 @@ FindingKind = Literal[
     "voice_emotion",
     "voice_authenticity",
     "faces",
+    "eye_direction",
     "expression",
     "face_authenticity",
 ]
@@ -172,9 +208,10 @@ class ProcessorInfo(BaseModel):
     command: str = Field(default="", description="the command that makes it available, if there is one")
     model: str = Field(default="", description="name@version in use")
     default_on: bool = True
-    about: Literal["content", "biometric", "emotion"] = Field(
+    about: Literal["content", "biometric", "attention", "emotion"] = Field(
         default="content",
-        description="what it finds out: something said or heard, something of a person's body, or what they may feel",
+        description="what it finds out: something said or heard, something of a person's body, what they look at, or what "
+        "they may feel",
     )
     locked: Literal["on", "off"] | None = Field(
         default=None, description="told to clients only: nobody in the room can switch it, so it is"

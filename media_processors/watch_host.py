@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,20 +27,19 @@ from media_processors.ladder import Ladder
 from media_processors.observing import Available, WatchCounters, WatchedTrack
 from media_processors.perceiving import Hearing, Perception
 from media_processors.settings import ProcessingSettings
+from media_processors.taps import HostTap
 from media_processors.video.watching import Seeing
 from models.client import InferenceClient
 from models.store import Store
 from sfu.channel import Channel, ChannelError, serve
-from sfu.tap import CloseTrack, Hello, OpenTrack, SelectLayer, TapFrame, TapPacket, TapSocket, WantKeyframe, connect
+from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket
 
 SOCKET_NAME = "watch.sock"
 ENGINE_SOCKET_NAME = "engine.sock"
 ENGINE_GONE = "the model engine is restarting; findings pause"
-RECONNECT_S = 0.25
 TICK_S = 0.2
 TURNS_S: dict[str, float] = {"audio": 0.01, "video": 0.002}
 """Work this long, then let the event loop look at sockets, and the other medium have its turn."""
-MESSAGES_PER_TURN = 32
 MAX_TRACKS = 1024
 """Per worker; one more is refused."""
 Media = Literal["audio", "video"]
@@ -65,13 +65,13 @@ class WatchHost:
         self._processors = processors
         paths = [run_dir / f"worker-{index}.tap" for index in range(workers)]
         kinds: list[Media] = ["audio", "video"] if self.observer_names("video") else ["audio"]
-        self._taps = [_Tap(self, path, media) for path in paths for media in kinds]
+        self._taps = [HostTap(self, path, partial(self._greeting, media)) for path in paths for media in kinds]
         self._runnable_video: tuple[str, ...] = ()
         self._ladder = Ladder()
         self._missed = 0
         self._vad: SileroVad | None = None
         self._missing: UnavailableError | None = None
-        self._tracks: dict[tuple[_Tap, int], WatchedTrack] = {}
+        self._tracks: dict[tuple[HostTap, int], WatchedTrack] = {}
         self._channels: set[Channel] = set()
         self._server: asyncio.Server | None = None
         self._work_to_do: dict[str, asyncio.Event] = {"audio": asyncio.Event(), "video": asyncio.Event()}
@@ -163,9 +163,26 @@ class WatchHost:
             found.append(Available(info, observer, pausing, self._ladder.sheds_now(info)))
         return found
 
+    def _greeting(self, media: Media) -> Hello:
+        role: Literal["watch", "watch_video"] = "watch_video" if media == "video" else "watch"
+        return Hello(role=role, pid=os.getpid(), processors=self.wanted_names(media))
+
     # --- tracks
 
-    def open(self, tap: "_Tap", opened: OpenTrack) -> None:
+    def received(self, tap: HostTap, frame: TapFrame) -> None:
+        """See `TapOwner`."""
+        if isinstance(frame, TapPacket):
+            self.put(tap, frame)
+        elif isinstance(frame, OpenTrack):
+            self.open(tap, frame)
+        elif isinstance(frame, CloseTrack):
+            self.forget(tap, frame.handle)
+
+    def malformed(self) -> None:
+        """See `TapOwner`."""
+        self.counters.malformed += 1
+
+    def open(self, tap: HostTap, opened: OpenTrack) -> None:
         """A track, or new switches for one."""
         key = (tap, opened.handle)
         track = self._tracks.get(key)
@@ -178,12 +195,12 @@ class WatchHost:
             self._tracks[key] = track
         track.configure(opened, self._available())
 
-    def _perception(self, tap: "_Tap", opened: OpenTrack) -> Perception | None:
+    def _perception(self, tap: HostTap, opened: OpenTrack) -> Perception | None:
         if opened.kind == "video":
             return Seeing(opened, self.counters.seeing, tap.ask)
         return Hearing(self._vad, self.counters.listening) if self._vad is not None else None
 
-    def put(self, tap: "_Tap", packet: TapPacket) -> None:
+    def put(self, tap: HostTap, packet: TapPacket) -> None:
         """A packet of a track."""
         track = self._tracks.get((tap, packet.handle))
         if track is None:
@@ -192,7 +209,7 @@ class WatchHost:
         track.put(packet)
         self._work_to_do[track.opened.kind].set()
 
-    def forget(self, tap: "_Tap", handle: int) -> None:
+    def forget(self, tap: HostTap, handle: int) -> None:
         """A track ended; what was said last is still decoded, what was seen last is not."""
         track = self._tracks.pop((tap, handle), None)
         if track is not None:
@@ -202,7 +219,7 @@ class WatchHost:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    def forget_all(self, tap: "_Tap") -> None:
+    def forget_all(self, tap: HostTap) -> None:
         """The worker is gone."""
         for owner, handle in list(self._tracks):
             if owner is tap:
@@ -285,89 +302,6 @@ def _asking(loaded: registry.Loaded) -> AsksModels | None:
     """The processor, if it depends on the engine."""
     processor: object = loaded.processor
     return processor if isinstance(processor, AsksModels) else None
-
-
-class _Tap:
-    """The link to one worker for one medium, and again whenever it is gone."""
-
-    def __init__(self, host: WatchHost, path: Path, media: Media) -> None:
-        self._host = host
-        self._path = path
-        self._media: Media = media
-        self._link: TapSocket | None = None
-        self._hello: Hello | None = None
-        """What the worker of now was told."""
-        self._gone = asyncio.Event()
-
-    async def keep_connected(self) -> None:
-        """Connect, read until the worker is gone, begin again."""
-        loop = asyncio.get_running_loop()
-        while True:
-            hello = self._greeting()
-            try:
-                self._link = connect(self._path, hello)
-            except OSError:  # nobody listens (yet)
-                await asyncio.sleep(RECONNECT_S)
-                continue
-            self._hello = hello
-            log.info("tap_connected", tap=self._path.name, media=self._media)
-            self._gone.clear()
-            loop.add_reader(self._link.fileno(), self._readable, self._link)
-            await self._gone.wait()
-            await asyncio.sleep(RECONNECT_S)
-
-    def _greeting(self) -> Hello:
-        role: Literal["watch", "watch_video"] = "watch_video" if self._media == "video" else "watch"
-        return Hello(role=role, pid=os.getpid(), processors=self._host.wanted_names(self._media))
-
-    def introduce(self) -> None:
-        """Tell the worker anew if what can run here has changed; one that does not take it now is told at the next tick."""
-        hello = self._greeting()
-        if self._link is not None and hello != self._hello and self._sent(hello):
-            self._hello = hello
-
-    def ask(self, frame: SelectLayer | WantKeyframe) -> None:
-        """Tell the worker which pictures are wanted. What it does not take now is lost, and wanted again later."""
-        self._sent(frame)
-
-    def _sent(self, frame: TapFrame) -> bool:
-        try:
-            return self._link is not None and self._link.send(frame)
-        except OSError:  # the reader sees it, too
-            return False
-
-    def disconnect(self) -> None:
-        """Let the worker go, and its tracks; idempotent."""
-        link, self._link = self._link, None
-        if link is None:
-            return
-        self._gone.set()  # first: whatever else fails, we connect again
-        asyncio.get_running_loop().remove_reader(link.fileno())
-        link.close()
-        self._host.forget_all(self)
-
-    def _readable(self, link: TapSocket) -> None:
-        for _ in range(MESSAGES_PER_TURN):
-            try:
-                frames = link.receive()
-            except ValueError:
-                self._host.counters.malformed += 1
-                continue
-            except OSError:
-                frames = None
-            if frames is None:
-                log.info("tap_closed", tap=self._path.name, media=self._media)
-                self.disconnect()
-                return
-            if not frames:
-                return
-            for frame in frames:
-                if isinstance(frame, TapPacket):
-                    self._host.put(self, frame)
-                elif isinstance(frame, OpenTrack):
-                    self._host.open(self, frame)
-                elif isinstance(frame, CloseTrack):
-                    self._host.forget(self, frame.handle)
 
 
 async def run(settings: ProcessingSettings, store_dir: Path, run_dir: Path, workers: int) -> None:

@@ -21,7 +21,7 @@ class FaceObserver(ABC):
     sound: Literal["raw", "processed"] = "raw"
     sample_rate_hz = 0
     name: ClassVar[str]
-    about: ClassVar[Literal["biometric", "emotion"]] = "biometric"
+    about: ClassVar[Literal["biometric", "attention", "emotion"]] = "biometric"
     task: ClassVar[Task | None]
     """What it asks about a face that was found; None if finding it is all."""
 
