@@ -11,7 +11,7 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess  # nosec B404: runs this Python and pip with lists of arguments, never a shell
+import subprocess  # nosec B404  # this Python and pip with lists of arguments, never a shell
 import sys
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def _pip(source: EnvironmentSource, folder: Path, wheels: Path | None) -> None:
 def _call(arguments: list[str], failure: str, *, quiet: bool = False) -> str:
     """What a command writes, if `quiet`; else it writes where we do. Raises SetupError."""
     try:
-        done = subprocess.run(  # nosec B603: see above
+        done = subprocess.run(  # nosec B603  # see above
             arguments, check=True, text=True, stdout=subprocess.PIPE if quiet else None, env={**os.environ}
         )
     except (subprocess.CalledProcessError, OSError) as error:

@@ -22,7 +22,8 @@ Audience = Literal["room", "hosts", "person"]
 _AUDIENCES: dict[str, Audience] = {"caption": "room", "voice_authenticity": "hosts", "face_authenticity": "hosts"}
 _WIDTH: dict[Audience, int] = {"person": 0, "hosts": 1, "room": 2}
 EU_WORKPLACE = "eu_workplace"
-_EMOTION_KINDS = frozenset({"expression", "text_emotion", "voice_emotion"})
+_AT_WORK_OFF = frozenset({"emotion", "attention"})
+_AT_WORK_UNTOLD = frozenset({"expression", "text_emotion", "voice_emotion", "eye_direction"})
 
 
 class Rules(BaseModel):
@@ -80,7 +81,7 @@ class Policy:
 
     def lock(self, info: ProcessorInfo) -> Lock | None:
         """Whether nobody can switch this processor, and who decided that. What is locked off anywhere is not locked on."""
-        if info.about == "emotion" and any(rules.eu_workplace for _, rules in self._layers):
+        if info.about in _AT_WORK_OFF and any(rules.eu_workplace for _, rules in self._layers):
             return Lock(False, EU_WORKPLACE)
         for by, rules in self._layers:
             if info.name in rules.off:
@@ -118,7 +119,7 @@ class Policy:
         """
         if not any(rules.eu_workplace for _, rules in self._layers):
             return finding
-        if finding.kind in _EMOTION_KINDS:
+        if finding.kind in _AT_WORK_UNTOLD:
             return None
         return finding.model_copy(update={"facing_share": None}) if isinstance(finding, Faces) else finding
 

@@ -1,71 +1,32 @@
 """Looking at faces with the published weights: pictures of a camera in, findings out, through the real engine and its socket."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from media_processors.base import HostServices
-from media_processors.findings import Expression, FaceAuthenticity, Faces, Finding
-from media_processors.frames import TrackRef, VideoFrame
+from media_processors.findings import Expression, Faces
 from media_processors.settings import ProcessingSettings
 from media_processors.video.authenticity import ENOUGH_MS, FaceAuthenticityObserver
 from media_processors.video.expression import ExpressionObserver
 from media_processors.video.faces import FacesObserver
-from media_processors.video.looking import HEADROOM, FaceStream
-from media_processors.video.observer import FaceObserver
+from media_processors.video.looking import HEADROOM
 from models.client import InferenceClient
 from models.engine import SOCKET_NAME, Engine
 from models.faces import FACE_PX
 from models.settings import ModelSettings
 from models.store import Store
 from tests.integration.caption_rig import SHARED_MEDIA
+from tests.integration.watched_faces import HEIGHT, WIDTH, Camera, Image, on_wall
 from tests.unit.models.faces import ASTRONAUT_BOX, astronaut, overlap, turned
 from tests.unit.models.test_models_cli import MIRROR, models, needs_mirror
 from tests.until import until
 
 pytest.importorskip("torch", reason="the extra `vision` is not installed (make models)")
 pytestmark = [pytest.mark.weights, needs_mirror]
-TRACK = TrackRef("room", "participant", "track", "video", "camera", 0)
-Image = NDArray[np.uint8]
-WIDTH, HEIGHT = 640, 360
-
-
-class Camera:
-    """Streams of the observers under test, shown pictures at two a second, and what they said."""
-
-    def __init__(self, services: HostServices, observers: Iterable[FaceObserver]) -> None:
-        self.said: list[Finding] = []
-        self.streams: list[FaceStream] = []
-        self._now_ms = 0
-        for observer in observers:
-            observer.attach(services)
-            assert observer.info().available, observer.info().reason
-            self.streams.append(observer.open(TRACK, self.said.append))
-
-    async def show(self, *images: Image) -> None:
-        """One after the other; each is looked at before the next comes."""
-        for image in images:
-            frame = VideoFrame(image, self._now_ms, self._now_ms * 1_000_000)
-            self._now_ms += 500
-            for stream in self.streams:
-                stream.push(frame)
-            await until(
-                lambda: "a look at the picture" if any(self._busy(stream) for stream in self.streams) else "", 30
-            )
-
-    @staticmethod
-    def _busy(stream: FaceStream) -> bool:
-        return stream._newest is not None or stream._posted.is_set() or stream.looking
-
-    def faces(self) -> list[Faces]:
-        return [finding for finding in self.said if isinstance(finding, Faces)]
-
-    def authenticity(self) -> list[FaceAuthenticity]:
-        return [finding for finding in self.said if isinstance(finding, FaceAuthenticity)]
 
 
 @pytest.fixture
@@ -82,13 +43,6 @@ async def services(tmp_path: Path) -> AsyncIterator[HostServices]:
     yield HostServices(client, Store(root), ProcessingSettings())
     await client.close()
     await engine.close()
-
-
-def on_wall(picture: Image, x: int = 140, size: int = HEIGHT) -> Image:
-    """A picture in front of a grey wall, as a camera would see it."""
-    wall = np.full((HEIGHT, WIDTH, 3), 96, np.uint8)
-    wall[:size, x : x + size] = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    return wall
 
 
 def portrait() -> Image:

@@ -5,45 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from models import catalog, environments, setup
-from models.catalog import EnvironmentSource
+from models import environments, setup
 from models.choosing import Chosen, choose
-from models.environments import InstalledEnvironment
 from models.errors import UnavailableError
 from models.runners import create_runner
 from models.settings import ModelSettings
-from models.store import CorruptModelError, Located, Missing, Store, sha256_of
+from models.store import CorruptModelError, Located, Missing, Store
+from tests.unit.models.environment_kit import ENTRY, SETUP, lock, source, with_landmarks
 from tests.unit.models.test_models_cli import models
-
-ENTRY = catalog.load().get("mediapipe-landmarks")
-SETUP = "candor models setup landmarks"
-
-
-def source() -> EnvironmentSource:
-    assert isinstance(ENTRY.source, EnvironmentSource)
-    return ENTRY.source
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """One in which somebody installed an environment of one file."""
-    folder = environments.folder(tmp_path, source())
-    (folder / "bin").mkdir(parents=True)
-    environments.python(folder).symlink_to(sys.executable)
-    (folder / "mesh.tflite").write_bytes(b"weights")
-    write(tmp_path)
-    return Store(tmp_path)
-
-
-def write(root: Path, **changes: object) -> None:
-    fields = {
-        "package": source().package,
-        "python": "3.11.7",
-        "requirements_sha256": environments.sha256_of_requirements(source()),
-        "packages": {"mediapipe": "0.10.21"},
-        "files": {"mesh.tflite": sha256_of(environments.folder(root, source()) / "mesh.tflite")},
-    }
-    environments.write(root, source(), InstalledEnvironment.model_validate(fields | changes))
+    return with_landmarks(tmp_path)
 
 
 def test_what_was_installed_whole_is_chosen_with_its_version(store: Store) -> None:
@@ -75,7 +49,7 @@ def test_what_was_not_installed_names_the_command(tmp_path: Path) -> None:
 def test_what_is_of_another_release_or_not_whole_is_not_here(
     store: Store, changes: dict[str, object], reason: str
 ) -> None:
-    write(store.root, **changes)
+    lock(store.root, **changes)
     missing = store.locate(ENTRY)
     assert isinstance(missing, Missing)
     assert reason in missing.reason

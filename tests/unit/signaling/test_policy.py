@@ -6,14 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media_processors.findings import Expression, Faces, Finding, ProcessorInfo, SeenFace
+from media_processors.findings import Expression, EyeDirection, Faces, Finding, ProcessorInfo, SeenFace
 from signaling.policy import EU_WORKPLACE, Audience, Consent, Lock, Policy, PolicySettings, Rules, processing_of
 
-About = Literal["content", "biometric", "emotion"]
+About = Literal["content", "biometric", "attention", "emotion"]
 WIDTH: dict[Audience, int] = {"person": 0, "hosts": 1, "room": 2}
 ROOM = "team"
 NAMES = ("captions", "faces", "expression")
-ABOUT: dict[str, About] = {"captions": "content", "faces": "biometric", "expression": "emotion"}
+ABOUT: dict[str, About] = {
+    "captions": "content",
+    "faces": "biometric",
+    "expression": "emotion",
+    "eye_direction": "attention",
+}
 
 
 def info(name: str, *, default_on: bool = True) -> ProcessorInfo:
@@ -37,6 +42,21 @@ def expression() -> Expression:
         probability=0.9,
         probabilities={"happy": 0.9},
         known_errors="66 %",
+    )
+
+
+def eyes() -> EyeDirection:
+    return EyeDirection(
+        **common("mediapipe-landmarks@0.10.21"),
+        face_id="1",
+        eyes="open",
+        yaw_degrees=3,
+        pitch_degrees=-5,
+        looks_yaw_degrees=1,
+        looks_pitch_degrees=2,
+        at_screen=True,
+        screen_share=0.9,
+        known_errors="5 degrees",
     )
 
 
@@ -70,8 +90,12 @@ def test_what_is_locked_nobody_switches() -> None:
 def test_at_work_emotions_are_not_inferred_and_attention_is_not_told() -> None:
     policy = Policy(Rules(eu_workplace=True))
     assert policy.lock(info("expression")) == Lock(False, EU_WORKPLACE)
+    assert policy.lock(info("eye_direction")) == Lock(False, EU_WORKPLACE)
     assert policy.lock(info("faces")) is None
     assert policy.told(expression()) is None
+    assert policy.told(eyes()) is None
+    assert Policy(Rules()).audience(eyes()) == "person"
+    assert not Policy(Rules(on=["eye_direction"], defaults={"eye_direction": True})).default(info("eye_direction"))
     seen = policy.told(faces())
     assert isinstance(seen, Faces)
     assert seen.facing_share is None

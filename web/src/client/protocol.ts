@@ -96,6 +96,35 @@ export interface Expression {
   known_errors: string;
 }
 
+/** Where the eyes of the largest face look: degrees, to the right of the picture and down positive. For that person alone. */
+export interface EyeDirection {
+  room_id: string;
+  participant_id: string;
+  track_id: string;
+  /** consent epoch under which the media was heard; older than current: dropped */
+  epoch: number;
+  start_ms: number;
+  end_ms: number;
+  /** name@version of the model, or of the algorithm where no model is involved */
+  model: string;
+  kind: "eye_direction";
+  face_id: string;
+  /** `turned_away`: the head is, so that nothing is said about its eyes */
+  eyes: "open" | "closed" | "turned_away";
+  /** relative to the head; null if the eyes are not open, or do not agree */
+  yaw_degrees: number | null;
+  pitch_degrees: number | null;
+  /** head and eyes together, seen from the camera: 0 is into it */
+  looks_yaw_degrees: number | null;
+  looks_pitch_degrees: number | null;
+  /** whether that is towards a screen below the camera; closed eyes are not; null if nobody can tell */
+  at_screen: boolean | null;
+  /** of the pictures of the last 30 s of which it could be told, how many were at the screen */
+  screen_share: number | null;
+  /** what is known about the errors of such directions */
+  known_errors: string;
+}
+
 /** Whether a face is synthetic. Reasons beyond `duration`: `small`, `blurred`, `turned`; `gone` when it has left the picture. */
 export interface FaceAuthenticity {
   room_id: string;
@@ -142,7 +171,7 @@ export interface Faces {
 
 /** A finding for whose audience the receiver is. */
 export interface FindingEvent {
-  finding: Caption | Prosody | TextEmotion | VoiceEmotion | VoiceAuthenticity | Faces | Expression | FaceAuthenticity;
+  finding: Caption | Prosody | TextEmotion | VoiceEmotion | VoiceAuthenticity | Faces | EyeDirection | Expression | FaceAuthenticity;
 }
 
 /** As in RTCConfiguration.iceServers. */
@@ -246,8 +275,8 @@ export interface ProcessorInfo {
   /** name@version in use */
   model: string;
   default_on: boolean;
-  /** what it finds out: something said or heard, something of a person's body, or what they may feel */
-  about: "content" | "biometric" | "emotion";
+  /** what it finds out: something said or heard, something of a person's body, what they look at, or what they may feel */
+  about: "content" | "biometric" | "attention" | "emotion";
   /** told to clients only: nobody in the room can switch it, so it is */
   locked: "on" | "off" | null;
   /** `server`, `room`, or the rule, e.g. `eu_workplace` */
