@@ -20,6 +20,8 @@ from models.client import InferenceClient
 from models.store import Store
 
 Samples = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+"""Shape (height, width, 3), RGB."""
 Emit = Callable[[Finding], None]
 
 
@@ -57,6 +59,39 @@ class ChoosesModel(Protocol):
 
     def choose_model(self, settings: ProcessingSettings, store: Store) -> None:
         """Called by the path host before `info` and `open`. May load; what fails is for `info` to say."""
+
+
+class VideoTransformStream(Protocol):
+    """A transform on one video track."""
+
+    def process(self, picture: Picture, t_ms: int) -> Picture | None:
+        """What viewers get instead, of the same or another size; None leaves the picture out. `t_ms` since the track began.
+
+        Called in order, in a thread of the track's own, so it may wait; pictures that come meanwhile are left out, but for the
+        newest. Raises UnavailableError if it can do nothing for this track, and why.
+        """
+
+
+@runtime_checkable
+class VideoTransform(Protocol):
+    """A processor that changes the pictures of a video track. It runs in the video host."""
+
+    kind: ClassVar[Literal["transform"]]
+    media: ClassVar[Literal["video"]]
+
+    def info(self) -> ProcessorInfo:
+        """Name, and whether it can run here; if it cannot: why, and the command that would help."""
+
+    def open(self, track: TrackRef) -> VideoTransformStream:
+        """State for one track. Only called if `info().available`."""
+
+
+@runtime_checkable
+class ReadsSettings(Protocol):
+    """A video transform with settings."""
+
+    def configure(self, settings: ProcessingSettings) -> None:
+        """Called by the video host before `info` and `open`."""
 
 
 class ObserverStream(Protocol):
@@ -117,7 +152,7 @@ class ChoosesWidth(Protocol):
 
 @dataclass(frozen=True)
 class HostServices:
-    """What the watch host shares with its observers."""
+    """What a host shares with its processors that ask models."""
 
     engine: InferenceClient
     store: Store
@@ -131,7 +166,7 @@ class HostServices:
 
 @runtime_checkable
 class AsksModels(Protocol):
-    """An observer that asks models. It is unavailable until the watch host has attached it."""
+    """An observer or a video transform that asks models. It is unavailable until its host has attached it."""
 
     def attach(self, services: HostServices) -> None:
         """Called before `info` and `open`, and again whenever an engine has come: it may have other models."""

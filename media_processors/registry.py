@@ -3,14 +3,14 @@
 One that does not import, construct or describe itself is reported as unavailable with its error; it never takes the host with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
 import structlog
 
-from media_processors.base import Observer, Transform
+from media_processors.base import Observer, Transform, VideoTransform
 from media_processors.findings import ProcessorInfo
 
 GROUP = "candor.processors"
@@ -23,7 +23,7 @@ class Loaded:
     """An entry point and what came of it."""
 
     info: ProcessorInfo
-    processor: Transform | Observer | None
+    processor: Transform | VideoTransform | Observer | None
     """None if it is broken."""
 
 
@@ -42,11 +42,20 @@ def load_processors(prepare: Callable[[object], None] = lambda processor: None) 
 
 
 def transforms(found: dict[str, Loaded]) -> dict[str, Transform]:
-    """Those that change media and can run here."""
+    """Those that change sound and can run here."""
     return {
         name: loaded.processor
         for name, loaded in found.items()
         if loaded.info.available and isinstance(loaded.processor, Transform) and loaded.info.kind == "transform"
+    }
+
+
+def video_transforms(found: dict[str, Loaded], names: Collection[str]) -> dict[str, Loaded]:
+    """Those that change pictures, of these names, available or not."""
+    return {
+        name: loaded
+        for name, loaded in found.items()
+        if name in names and loaded.info.kind == "transform" and loaded.info.media == "video"
     }
 
 
@@ -60,8 +69,12 @@ def observers(found: dict[str, Loaded]) -> dict[str, Observer]:
 
 
 def infos(found: dict[str, Loaded], kind: Literal["transform", "observer"]) -> list[ProcessorInfo]:
-    """What there is of a kind, available or not. What could not even say its kind counts as an observer."""
-    return [loaded.info for loaded in found.values() if loaded.info.kind == kind]
+    """What there is of a kind, available or not, but for what changes pictures: the video host tells of that, if there is one.
+
+    What could not even say its kind counts as an observer.
+    """
+    infos = [loaded.info for loaded in found.values() if loaded.info.kind == kind]
+    return [info for info in infos if (info.kind, info.media) != ("transform", "video")]
 
 
 def _load(entry: EntryPoint, prepare: Callable[[object], None]) -> Loaded:
@@ -71,7 +84,7 @@ def _load(entry: EntryPoint, prepare: Callable[[object], None]) -> Loaded:
         info = processor.info()
         if info.name != entry.name:
             raise ValueError(f"calls itself {info.name!r}")
-        if not isinstance(processor, Transform | Observer):
+        if not isinstance(processor, Transform | Observer | VideoTransform):
             raise TypeError("is neither a Transform nor an Observer")
     except Exception as error:  # anybody's code
         log.error("processor_broken", processor=entry.name, object=entry.value, error=type(error).__name__)

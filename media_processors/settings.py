@@ -15,6 +15,18 @@ class ProcessingSettings(BaseModel):
         default="rnnoise",
         description="rnnoise: built in, full band; gtcrn: better in noise, up to 8 kHz, 14 ms more delay; `make models` pulls it",
     )
+    video_transforms: list[str] = Field(
+        default=[],
+        description="what may change pictures here, e.g. video_enhancement; without any there is no video host (but for a "
+        "policy that wants watermarks)",
+    )
+    watermark_text: str = Field(
+        default="Authenticity of this picture not confirmed",
+        min_length=1,
+        max_length=80,
+        pattern=r"^[ -~]+$",
+        description="what is drawn into a picture that carries an alert: printable ASCII, for the font has nothing else",
+    )
     captions_model: str = Field(
         default="auto",
         description="a speech_to_text model of the catalog; auto: Whisper if it is here, else PocketSphinx",

@@ -1,7 +1,7 @@
 """A host's end of the tap to one worker: connect, say what runs here, read, and begin again whenever the worker is gone."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +73,20 @@ class HostTap:
             return self._link is not None and self._link.send(frame)
         except OSError:  # the reader sees it, too
             return False
+
+    def send_all(self, frames: Sequence[TapFrame]) -> bool:
+        """In one message, if they fit into one: whether the worker takes them all."""
+        link = self._link
+        if link is None:
+            return False
+        dropped = link.dropped_full
+        try:
+            for frame in frames:
+                link.queue(frame)
+            link.flush()
+        except OSError:
+            return False
+        return link.dropped_full == dropped
 
     def disconnect(self) -> None:
         """Let the worker go, and its tracks; idempotent."""

@@ -1,0 +1,72 @@
+"""A label that is part of the picture, so that it is also in what somebody records: a bar with a sentence at the bottom."""
+
+from typing import ClassVar, Literal
+
+import cv2
+import numpy as np
+
+from media_processors.base import Picture
+from media_processors.findings import ProcessorInfo
+from media_processors.frames import TrackRef
+from media_processors.settings import ProcessingSettings
+
+BAR_SHARE = 0.12
+"""Of the picture's height, ..."""
+BAR_MIN_PX = 16
+"""... but at least so much: below it no letter can be read."""
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_DARK, _LIGHT = (24, 24, 24), (240, 240, 240)
+
+
+class Watermark:
+    """The transform `watermark`. The policy of a server or room switches it; nobody switches it for themselves."""
+
+    kind: ClassVar[Literal["transform"]] = "transform"
+    media: ClassVar[Literal["video"]] = "video"
+
+    def __init__(self) -> None:
+        self._text = ProcessingSettings().watermark_text
+
+    def configure(self, settings: ProcessingSettings) -> None:
+        """Take the sentence."""
+        self._text = settings.watermark_text
+
+    def info(self) -> ProcessorInfo:
+        """It needs nothing, so it can always run."""
+        return ProcessorInfo(name="watermark", kind="transform", media="video", available=True, default_on=False)
+
+    def open(self, track: TrackRef) -> "WatermarkStream":
+        """State for one track."""
+        del track
+        return WatermarkStream(self._text)
+
+
+class WatermarkStream:
+    """The bar is drawn once for each size that pictures have."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._bar = np.zeros((0, 0, 3), np.uint8)
+
+    def process(self, picture: Picture, t_ms: int) -> Picture:
+        """The picture with the bar over its lowest part."""
+        del t_ms
+        height, width = picture.shape[:2]
+        bar_height = min(height, max(BAR_MIN_PX, round(height * BAR_SHARE)))
+        if self._bar.shape[:2] != (bar_height, width):
+            self._bar = draw_bar(self._text, width, bar_height)
+        marked = picture.copy()
+        marked[height - bar_height :] = self._bar
+        return marked
+
+
+def draw_bar(text: str, width: int, height: int) -> Picture:
+    """Shape (height, width, 3): the text in light letters on dark ground, as large as fits, in the middle."""
+    bar = np.full((height, width, 3), _DARK, np.uint8)
+    (wide, high), below = cv2.getTextSize(text, _FONT, 1.0, 1)
+    scale = min(0.94 * width / wide, 0.8 * height / (high + below))
+    thickness = 2 if scale > 0.8 else 1
+    left, baseline = (width - scale * wide) / 2, (height + scale * (high - below)) / 2
+    at = (round(left), round(baseline))
+    cv2.putText(bar, text, at, _FONT, scale, _LIGHT, thickness, cv2.LINE_AA)
+    return bar

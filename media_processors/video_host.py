@@ -1,0 +1,237 @@
+"""The video host: transforms of pictures, between a worker's tap and the source that it derives from what comes back.
+
+It is there only where a setting asks for a video transform. It connects to every worker's tap with role `video`, sees the tracks
+on which one of its transforms is on, and serves `video.sock`: requests `processors` and `stats`, notification `processor_status`,
+all current ones when somebody connects. Each track has a thread of its own (`video.deriving`); the event loop only hands packets
+to and fro. Whatever happens here, viewers have the publisher's own pictures: media never waits.
+"""
+
+import asyncio
+import dataclasses
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from media_processors import registry
+from media_processors.base import AsksModels, HostServices, ReadsSettings, VideoTransform
+from media_processors.findings import ProcessorInfo, ProcessorStatus
+from media_processors.settings import ProcessingSettings
+from media_processors.taps import HostTap
+from media_processors.video.deriving import DeriveCounters, DerivedTrack
+from models.client import InferenceClient
+from models.store import Store
+from sfu.channel import Channel, ChannelError, serve
+from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, WantKeyframe
+
+SOCKET_NAME = "video.sock"
+ENGINE_SOCKET_NAME = "engine.sock"
+TICK_S = 0.25
+MAX_TRACKS = 32
+"""In all: each has a thread and an encoder. One more is told that there are too many."""
+TOO_MANY = "too_many"
+
+log = structlog.get_logger()
+
+
+class VideoHost:
+    """All taps and tracks of one video host."""
+
+    def __init__(
+        self,
+        settings: ProcessingSettings,
+        store: Store,
+        run_dir: Path,
+        workers: int,
+        processors: dict[str, registry.Loaded],
+    ) -> None:
+        """`processors`: the video transforms that may run here."""
+        self.counters = DeriveCounters()
+        self.engine = InferenceClient(run_dir / ENGINE_SOCKET_NAME)
+        self._services = HostServices(self.engine, store, settings)
+        self._socket_path = run_dir / SOCKET_NAME
+        self._processors = processors
+        self._available: dict[str, VideoTransform] = {}
+        self._taps = [HostTap(self, run_dir / f"worker-{index}.tap", self._greeting) for index in range(workers)]
+        self._tracks: dict[tuple[HostTap, int], DerivedTrack] = {}
+        self._channels: set[Channel] = set()
+        self._server: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen, connect."""
+        self._attach()
+        self.engine.on_connection = lambda connected: self._attach() if connected else None
+        if any(isinstance(loaded.processor, AsksModels) for loaded in self._processors.values()):
+            self.engine.start()
+        self._server = await serve(self._socket_path, self._accept)
+        loops = [self._tick(), *(tap.keep_connected() for tap in self._taps)]
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    async def serve(self) -> None:
+        """Run until cancelled. Raises what ends one of the host's own tasks: a new process is better than a blind one."""
+        await asyncio.gather(*self._tasks)
+
+    async def close(self) -> None:
+        """Stop; idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for tap in self._taps:
+            tap.disconnect()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+        for channel in list(self._channels):
+            await channel.close()
+        await self.engine.close()
+
+    # --- transforms
+
+    def _attach(self) -> None:
+        """An engine that was started anew may run what the last one refused, and other versions of it."""
+        for loaded in self._processors.values():
+            processor: object = loaded.processor
+            if isinstance(processor, AsksModels):
+                processor.attach(self._services)
+        self.refresh()
+
+    def infos(self) -> list[ProcessorInfo]:
+        """Every transform, whether it can run here, and if not why."""
+        return [_info(loaded) for loaded in self._processors.values()]
+
+    def refresh(self) -> None:
+        """What transforms can do may have changed: tracks follow."""
+        before = set(self._available)
+        self._available = {
+            info.name: loaded.processor
+            for loaded in self._processors.values()
+            if (info := _info(loaded)).available and isinstance(loaded.processor, VideoTransform)
+        }
+        if set(self._available) != before:
+            for track in self._tracks.values():
+                track.configure(track.opened, self._available)
+
+    def _greeting(self) -> Hello:
+        return Hello(role="video", pid=os.getpid(), processors=tuple(sorted(self._available)))
+
+    # --- tracks
+
+    def received(self, tap: HostTap, frame: TapFrame) -> None:
+        """See `TapOwner`."""
+        if isinstance(frame, OpenTrack):
+            self._open(tap, frame)
+        elif isinstance(frame, CloseTrack):
+            self._forget(tap, frame.handle)
+        elif isinstance(frame, TapPacket | WantKeyframe):
+            track = self._tracks.get((tap, frame.handle))
+            if track is None:
+                self.counters.unwanted += 1
+            elif isinstance(frame, TapPacket):
+                track.put(frame)
+            else:
+                track.want_keyframe()
+
+    def malformed(self) -> None:
+        """See `TapOwner`."""
+        self.counters.malformed += 1
+
+    def forget_all(self, tap: HostTap) -> None:
+        """See `TapOwner`."""
+        for owner, handle in list(self._tracks):
+            if owner is tap:
+                self._forget(owner, handle)
+
+    def _open(self, tap: HostTap, opened: OpenTrack) -> None:
+        track = self._tracks.get((tap, opened.handle))
+        if track is None:
+            if opened.codec != "vp8" or len(self._tracks) >= MAX_TRACKS:
+                self._decline(opened)
+                return
+            track = DerivedTrack(opened, self.counters, tap.send_all, self._tell)
+            self._tracks[tap, opened.handle] = track
+        track.configure(opened, self._available)
+
+    def _decline(self, opened: OpenTrack) -> None:
+        reason = TOO_MANY if opened.codec == "vp8" else "codec"
+        for name in opened.processors:
+            if name in self._available:
+                self._tell(
+                    ProcessorStatus(track_id=opened.track_id, processor=name, state="unavailable", reason=reason)
+                )
+
+    def _forget(self, tap: HostTap, handle: int) -> None:
+        track = self._tracks.pop((tap, handle), None)
+        if track is not None:
+            task = asyncio.create_task(track.close(), name="track-close")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.refresh()
+            for tap in self._taps:
+                tap.introduce()
+            for track in list(self._tracks.values()):
+                track.tick(time.monotonic_ns(), self._available)
+
+    # --- the channel
+
+    def _accept(self, channel: Channel) -> None:
+        self._channels = {known for known in self._channels if not known.closed.is_set()} | {channel}
+        channel.on_request = self._answer
+        channel.start()
+        for track in self._tracks.values():
+            for status in track.statuses.values():
+                channel.notify("processor_status", status.model_dump())
+
+    async def _answer(self, method: str, params: dict[str, Any]) -> Any:
+        match method:
+            case "processors":
+                return {"processors": [info.model_dump() for info in self.infos()]}
+            case "stats":
+                now_ns = time.monotonic_ns()
+                tracks = {track.opened.track_id: track.statistics(now_ns) for track in self._tracks.values()}
+                return dataclasses.asdict(self.counters) | {"tracks": tracks}
+        raise ChannelError("no_such_method", method)
+
+    def _tell(self, status: ProcessorStatus) -> None:
+        for channel in self._channels:
+            channel.notify("processor_status", status.model_dump())
+
+
+def _info(loaded: registry.Loaded) -> ProcessorInfo:
+    """What a transform says of itself now."""
+    if loaded.processor is None:
+        return loaded.info
+    try:
+        return loaded.processor.info()
+    except Exception as error:  # anybody's code
+        reason = f"it cannot describe itself: {type(error).__name__}"
+        return loaded.info.model_copy(update={"available": False, "reason": reason})
+
+
+async def run(
+    settings: ProcessingSettings, store_dir: Path, run_dir: Path, workers: int, transforms: Collection[str]
+) -> None:
+    """Be the video host for these transforms until cancelled. `store_dir`: where pulled models lie."""
+
+    def prepare(processor: object) -> None:
+        if isinstance(processor, ReadsSettings):
+            processor.configure(settings)
+
+    found = registry.video_transforms(registry.load_processors(prepare), transforms)
+    for name in sorted(set(transforms) - set(found)):
+        log.error("no_such_video_transform", processor=name)
+    host = VideoHost(settings, Store(store_dir), run_dir, workers, found)
+    try:
+        await host.start()
+        log.info("video_host_ready", pid=os.getpid())
+        await host.serve()
+    finally:
+        await host.close()
