@@ -8,7 +8,8 @@ from playwright.async_api import expect
 
 from tests.e2e.meeting_kit import enter, logged_node, mistakes
 from tests.e2e.pages import chromium, needs_chromium, needs_dist, visit
-from tests.integration.test_faces import HEIGHT, WIDTH, on_wall, shared
+from tests.integration.test_faces import shared
+from tests.integration.watched_faces import HEIGHT, WIDTH, on_wall
 from tests.unit.models.test_models_cli import MIRROR, models, needs_mirror
 
 pytest.importorskip("torch", reason="the extra `vision` is not installed (make models)")
