@@ -57,6 +57,7 @@ class VideoHost:
         self._available: dict[str, VideoTransform] = {}
         self._taps = [HostTap(self, run_dir / f"worker-{index}.tap", self._greeting) for index in range(workers)]
         self._tracks: dict[tuple[HostTap, int], DerivedTrack] = {}
+        self._declined: dict[tuple[HostTap, int], OpenTrack] = {}
         self._channels: set[Channel] = set()
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -142,31 +143,37 @@ class VideoHost:
 
     def forget_all(self, tap: HostTap) -> None:
         """See `TapOwner`."""
-        for owner, handle in list(self._tracks):
+        for owner, handle in [*self._declined, *self._tracks]:
             if owner is tap:
                 self._forget(owner, handle)
 
     def _open(self, tap: HostTap, opened: OpenTrack) -> None:
-        track = self._tracks.get((tap, opened.handle))
+        key = (tap, opened.handle)
+        track = self._tracks.get(key)
         if track is None:
             if opened.codec != "vp8" or len(self._tracks) >= MAX_TRACKS:
-                self._decline(opened)
+                self._declined[key] = opened
+                for status in self._refusals(opened):
+                    self._tell(status)
                 return
-            track = DerivedTrack(opened, self.counters, tap.send_all, self._tell)
-            self._tracks[tap, opened.handle] = track
+            self._declined.pop(key, None)
+            track = self._tracks[key] = DerivedTrack(opened, self.counters, tap.send_all, self._tell)
         track.configure(opened, self._available)
 
-    def _decline(self, opened: OpenTrack) -> None:
+    def _refusals(self, opened: OpenTrack) -> list[ProcessorStatus]:
         reason = TOO_MANY if opened.codec == "vp8" else "codec"
-        for name in opened.processors:
-            if name in self._available:
-                self._tell(
-                    ProcessorStatus(track_id=opened.track_id, processor=name, state="unavailable", reason=reason)
-                )
+        return [
+            ProcessorStatus(track_id=opened.track_id, processor=name, state="unavailable", reason=reason)
+            for name in opened.processors
+            if name in self._processors
+        ]
 
     def _forget(self, tap: HostTap, handle: int) -> None:
+        self._declined.pop((tap, handle), None)
         track = self._tracks.pop((tap, handle), None)
         if track is not None:
+            for (owner, _), opened in list(self._declined.items()):  # there may be room for one of them now
+                self._open(owner, opened)
             task = asyncio.create_task(track.close(), name="track-close")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -186,9 +193,10 @@ class VideoHost:
         self._channels = {known for known in self._channels if not known.closed.is_set()} | {channel}
         channel.on_request = self._answer
         channel.start()
-        for track in self._tracks.values():
-            for status in track.statuses.values():
-                channel.notify("processor_status", status.model_dump())
+        statuses = [status for track in self._tracks.values() for status in track.statuses.values()]
+        statuses += [status for opened in self._declined.values() for status in self._refusals(opened)]
+        for status in statuses:
+            channel.notify("processor_status", status.model_dump())
 
     async def _answer(self, method: str, params: dict[str, Any]) -> Any:
         match method:
