@@ -88,7 +88,7 @@ describe('the meeting', () => {
   test('a resume keeps captions and media, a new session only the captions', () => {
     const media = { 'ada-mic': {} as MediaStreamTrack };
     const finding = caption({ text: 'hello' });
-    const before = play(...inside, { type: 'media', media }, { type: 'finding', finding, nowMs: 1 }, { type: 'connection_lost' });
+    const before = play(...inside, { type: 'media', media }, { type: 'finding', finding, nowMs: 1 }, { type: 'connection_lost', nowMs: 2 });
     expect(before.phase).toBe('reconnecting');
     const resumed = reduceMeeting(before, { type: 'joined', result: result({ resumed: true }) });
     expect([resumed.phase, resumed.captions.length, resumed.media]).toEqual(['inside', 1, media]);

@@ -3,13 +3,13 @@ import { chooseLanguage, en, zh } from '../src/ui/strings';
 
 type Tree = { [key: string]: unknown };
 
-/** Every path to a text; a function is called with a name and a number to see what it says. */
+/** Every path to a text; a function is called with numbers to see what it says. */
 function texts(tree: Tree, path = ''): Map<string, string> {
   const found = new Map<string, string>();
   for (const [key, value] of Object.entries(tree)) {
     const here = `${path}/${key}`;
     if (typeof value === 'string') found.set(here, value);
-    else if (typeof value === 'function') found.set(here, String(value(7)));
+    else if (typeof value === 'function') found.set(here, String(value(7, 7)));
     else for (const [inner, text] of texts(value as Tree, here)) found.set(inner, text);
   }
   return found;

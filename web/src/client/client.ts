@@ -120,7 +120,7 @@ export class MeetingClient {
       // Somebody who comes back after a page refresh waits instead: the server may be the one that restarts.
       this.#refuse('disconnected');
     } else if (this.#phase === 'inside') {
-      this.#events.dispatch({ type: 'connection_lost' });
+      this.#events.dispatch({ type: 'connection_lost', nowMs: performance.now() });
     }
   }
 
@@ -238,8 +238,9 @@ export class MeetingClient {
       dispatch({ type: 'track_muted', trackId: m.track_id, muted: m.muted });
       if (m.by_host && m.muted) this.#onMutedByHost(m.track_id);
     });
-    signaling.on('active_speakers', ({ speakers }) => dispatch({ type: 'speakers', speakers }));
-    signaling.on('finding', ({ finding }) => dispatch({ type: 'finding', finding, nowMs: performance.now() }));
+    const now = () => performance.now();
+    signaling.on('active_speakers', ({ speakers }) => dispatch({ type: 'speakers', speakers, nowMs: now() }));
+    signaling.on('finding', ({ finding }) => dispatch({ type: 'finding', finding, nowMs: now() }));
     signaling.on('processors_changed', (m) => dispatch({ type: 'processors', processors: m.processors, status: m.status }));
     signaling.on('chat_message', ({ line }) => dispatch({ type: 'chat', line }));
     signaling.on('room_changed', ({ locked, hosts }) => dispatch({ type: 'room_changed', locked, hosts }));

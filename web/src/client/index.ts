@@ -2,6 +2,17 @@
 
 export { latestLine, type CaptionLine } from './captions';
 export { MeetingClient, type Identity, type MeetingEvents } from './client';
+export {
+  bands,
+  GUESS_STAYS_MS,
+  HISTORY_MS,
+  shares,
+  stretches,
+  type Band,
+  type Guess,
+  type Moment,
+  type Point,
+} from './history';
 export { LevelMeter } from './level';
 export { LocalMedia, NO_MEDIA, type Device, type DeviceProblem, type DeviceState, type LocalState } from './media';
 export type * from './protocol';
@@ -21,11 +32,11 @@ export {
   reduceMeeting,
   trackOf,
   type FinalReason,
-  type Guess,
   type MediaPath,
   type MeetingAction,
   type MeetingState,
   type Phase,
   type Source,
 } from './state';
+export { shareOf } from './speech';
 export { Store } from './store';

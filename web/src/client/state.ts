@@ -1,10 +1,11 @@
 // The meeting as one immutable value, and how each thing that happens changes it. Pure.
 
 import { applyCaption, type CaptionLine } from './captions';
+import { remember, type Guess, type Moment } from './history';
 import type {
   ChatLine,
   CloseReason,
-  Expression,
+  EyeDirection,
   FaceAuthenticity,
   Faces,
   FindingEvent,
@@ -15,16 +16,13 @@ import type {
   ProcessorStatus,
   Prosody,
   Speaker,
-  TextEmotion,
   TrackInfo,
   VoiceAuthenticity,
-  VoiceEmotion,
 } from './protocol';
 import type { FailureCode } from './signaling';
+import { hasLeft, nowTalking, SILENCE, type Speech } from './speech';
 
 export type Finding = FindingEvent['finding'];
-/** One word of a few for what a face shows, a voice sounds like or words say. */
-export type Guess = Expression | TextEmotion | VoiceEmotion;
 export type Source = TrackInfo['source'];
 
 /** `reconnecting`: inside, but the signaling connection is lost. `closed`: was inside, is no longer. */
@@ -56,6 +54,8 @@ export interface MeetingState {
   media: Record<string, MediaStreamTrack>;
   path: MediaPath;
   speakers: Speaker[];
+  /** Who has spoken for how long since we came. */
+  speech: Speech;
   captions: CaptionLine[];
   /** The newest prosody finding by participant id. */
   prosody: Record<string, Prosody>;
@@ -65,8 +65,12 @@ export interface MeetingState {
   faces: Record<string, Record<string, FaceAuthenticity>>;
   /** Who was in one's own picture last. */
   seen: Faces | null;
+  /** Where one's own eyes looked last. */
+  eyes: EyeDirection | null;
   /** What was last guessed of one's own face, voice or words, and when that came. */
   guesses: Partial<Record<Guess['kind'], { found: Guess; atMs: number }>>;
+  /** What was measured and guessed of oneself in the last minutes, oldest first. */
+  history: Moment[];
   chat: ChatLine[];
   processors: ProcessorInfo[];
   processorStatus: ProcessorStatus[];
@@ -91,12 +95,15 @@ export const OUTSIDE: MeetingState = {
   media: {},
   path: 'idle',
   speakers: [],
+  speech: SILENCE,
   captions: [],
   prosody: {},
   voices: {},
   faces: {},
   seen: null,
+  eyes: null,
   guesses: {},
+  history: [],
   chat: [],
   processors: [],
   processorStatus: [],
@@ -109,7 +116,7 @@ export type MeetingAction =
   | { type: 'joining'; roomId: string }
   | { type: 'join_refused'; code: FailureCode }
   | { type: 'joined'; result: JoinResult }
-  | { type: 'connection_lost' }
+  | { type: 'connection_lost'; nowMs: number }
   | { type: 'closed'; reason: FinalReason }
   | { type: 'path'; path: MediaPath }
   | { type: 'media'; media: Record<string, MediaStreamTrack> }
@@ -118,7 +125,7 @@ export type MeetingAction =
   | { type: 'track_published'; track: TrackInfo }
   | { type: 'track_unpublished'; trackId: string }
   | { type: 'track_muted'; trackId: string; muted: boolean }
-  | { type: 'speakers'; speakers: Speaker[] }
+  | { type: 'speakers'; speakers: Speaker[]; nowMs: number }
   | { type: 'finding'; finding: Finding; nowMs: number }
   | { type: 'chat'; line: ChatLine }
   | { type: 'processors'; processors: ProcessorInfo[]; status: ProcessorStatus[] }
@@ -135,9 +142,9 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
     case 'joined':
       return enter(state, action.result);
     case 'connection_lost':
-      return state.phase === 'inside' ? { ...state, phase: 'reconnecting', speakers: [] } : state;
+      return state.phase === 'inside' ? { ...nowSpeaking(state, [], action.nowMs), phase: 'reconnecting' } : state;
     case 'closed':
-      return { ...state, phase: 'closed', closeReason: action.reason, media: {}, path: 'idle', speakers: [] };
+      return { ...state, phase: 'closed', closeReason: action.reason, media: {}, path: 'idle', speakers: [], history: [] };
     case 'path':
       return { ...state, path: action.path };
     case 'media':
@@ -145,7 +152,7 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
     case 'participant_joined':
       return welcome(state, action.participant);
     case 'participant_left':
-      return { ...state, participants: state.participants.filter((p) => p.participant_id !== action.participantId) };
+      return leave(state, action.participantId);
     case 'track_published':
       return { ...state, participants: upsertTrack(state.participants, action.track) };
     case 'track_unpublished':
@@ -153,7 +160,7 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
     case 'track_muted':
       return { ...state, participants: muteTrack(state.participants, action.trackId, action.muted) };
     case 'speakers':
-      return { ...state, speakers: action.speakers };
+      return nowSpeaking(state, action.speakers, action.nowMs);
     case 'finding':
       return applyFinding(state, action.finding, action.nowMs);
     case 'chat':
@@ -161,7 +168,7 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
     case 'processors':
       return forgetOff({ ...state, processors: action.processors, processorStatus: action.status });
     case 'chose':
-      return { ...state, choices: { ...state.choices, [action.processor]: action.on } };
+      return choose(state, action.processor, action.on);
     case 'room_changed':
       return changeRoom(state, action.locked, new Set(action.hosts));
     case 'quality':
@@ -195,6 +202,16 @@ function welcome(state: MeetingState, participant: ParticipantInfo): MeetingStat
   const known = state.participants.findIndex((p) => p.participant_id === id);
   const participants = known < 0 ? [...state.participants, participant] : state.participants.with(known, participant);
   return { ...state, participants, names: withNames(state.names, [participant], participants) };
+}
+
+function leave(state: MeetingState, participantId: string): MeetingState {
+  const participants = state.participants.filter((p) => p.participant_id !== participantId);
+  return { ...state, participants, speech: hasLeft(state.speech, participantId) };
+}
+
+function nowSpeaking(state: MeetingState, speakers: Speaker[], nowMs: number): MeetingState {
+  const talking = speakers.map((speaker) => speaker.participant_id);
+  return { ...state, speakers, speech: nowTalking(state.speech, talking, nowMs) };
 }
 
 /** The oldest names of people who are gone make room. */
@@ -238,13 +255,23 @@ function applyFinding(state: MeetingState, finding: Finding, nowMs: number): Mee
     case 'caption':
       return { ...state, captions: applyCaption(state.captions, finding, nowMs) };
     case 'prosody':
-      return { ...state, prosody: { ...state.prosody, [finding.participant_id]: finding } };
+      return {
+        ...state,
+        prosody: { ...state.prosody, [finding.participant_id]: finding },
+        history: remember(state.history, finding, nowMs),
+      };
     case 'faces':
       return { ...state, seen: finding };
+    case 'eye_direction':
+      return { ...state, eyes: finding };
     case 'expression':
     case 'voice_emotion':
     case 'text_emotion':
-      return { ...state, guesses: { ...state.guesses, [finding.kind]: { found: finding, atMs: nowMs } } };
+      return {
+        ...state,
+        guesses: { ...state.guesses, [finding.kind]: { found: finding, atMs: nowMs } },
+        history: remember(state.history, finding, nowMs),
+      };
     case 'face_authenticity':
       return { ...state, faces: { ...state.faces, [finding.participant_id]: applyFace(state.faces[finding.participant_id] ?? {}, finding) } };
     case 'voice_authenticity':
@@ -260,23 +287,45 @@ function applyFace(faces: Record<string, FaceAuthenticity>, finding: FaceAuthent
   return finding.reason === 'gone' ? others : { ...others, [finding.face_id]: finding };
 }
 
-/** What a processor found goes as soon as it is no longer on: it would come back with the next consent. */
+interface Found {
+  kind: string;
+  participant_id: string;
+  track_id: string;
+}
+
+/**
+ * What a processor found goes as soon as it is no longer on: it would come back with the next consent. Timelines stay while it is
+ * only away for a moment, as when its host restarts, and go once it is off.
+ */
 function forgetOff(state: MeetingState): MeetingState {
-  const on = new Set(
-    state.processorStatus.filter((one) => one.state === 'on').map((one) => `${one.processor}/${one.track_id}`),
+  const states = new Map(state.processorStatus.map((one) => [`${one.processor}/${one.track_id}`, one.state]));
+  const stateOf = (found: Found) => states.get(`${found.kind}/${found.track_id}`) ?? 'off';
+  return keep(
+    state,
+    (found) => stateOf(found) === 'on',
+    (moment) => stateOf(moment) !== 'off',
   );
-  const kept = <F extends { kind: string; track_id: string }>(all: Record<string, F>) =>
-    Object.fromEntries(Object.entries(all).filter(([, found]) => on.has(`${found.kind}/${found.track_id}`)));
-  const { seen } = state;
+}
+
+/** What somebody switches off for themselves goes at once, timelines included, whatever the server says later. */
+function choose(state: MeetingState, processor: string, on: boolean): MeetingState {
+  const next = { ...state, choices: { ...state.choices, [processor]: on } };
+  const stands = (found: Found) => found.kind !== processor || found.participant_id !== state.selfId;
+  return on ? next : keep(next, stands, stands);
+}
+
+function keep(state: MeetingState, stands: (found: Found) => boolean, past: (moment: Moment) => boolean): MeetingState {
+  const kept = <F extends Found>(all: Record<string, F>) =>
+    Object.fromEntries(Object.entries(all).filter(([, found]) => stands(found)));
   return {
     ...state,
     prosody: kept(state.prosody),
     voices: kept(state.voices),
     faces: Object.fromEntries(Object.entries(state.faces).map(([id, faces]) => [id, kept(faces)])),
-    seen: seen !== null && on.has(`faces/${seen.track_id}`) ? seen : null,
-    guesses: Object.fromEntries(
-      Object.entries(state.guesses).filter(([kind, guess]) => on.has(`${kind}/${guess.found.track_id}`)),
-    ),
+    seen: state.seen !== null && stands(state.seen) ? state.seen : null,
+    eyes: state.eyes !== null && stands(state.eyes) ? state.eyes : null,
+    guesses: Object.fromEntries(Object.entries(state.guesses).filter(([, guess]) => stands(guess.found))),
+    history: state.history.filter(past),
   };
 }
 
