@@ -12,9 +12,9 @@ from pathlib import Path
 
 import candor.logs
 from candor.settings import Settings, restore
-from candor.supervisor import worker_count
+from candor.supervisor import video_transforms, worker_count
 
-NICE = {"watch": 10, "engine": 15}
+NICE = {"video": 5, "watch": 10, "engine": 15}
 """Media first: the kernel gives these what the others leave."""
 
 
@@ -68,11 +68,24 @@ async def _play(role: str, index: int, run_dir: Path, settings: Settings) -> Non
     elif role == "signaling":
         from signaling import server
 
-        await server.serve(settings.signaling, run_dir, worker_count(settings), settings.web_root)
+        await server.serve(
+            settings.signaling,
+            run_dir,
+            worker_count(settings),
+            settings.web_root,
+            video_host=bool(video_transforms(settings)),
+        )
     elif role == "watch":
         from media_processors import watch_host
 
         await watch_host.run(settings.processing, settings.models.store_dir, run_dir, worker_count(settings))
+    elif role == "video":
+        from media_processors import video_host
+
+        transforms = video_transforms(settings)
+        await video_host.run(
+            settings.processing, settings.models.store_dir, run_dir, worker_count(settings), transforms
+        )
     elif role == "engine":
         from models import engine
 

@@ -1,4 +1,5 @@
-"""Starts the processes of one node and keeps them running: signaling, media workers, path host, watch host, model engine.
+"""Starts the processes of one node and keeps them running: signaling, media workers, path host, watch host, model engine, and
+a video host where a setting asks for a video transform.
 
 A child that dies is started again: at once as long as it has quick restarts left, else as soon as it has earned one. Settings
 go to a child through its standard input, never through its arguments or environment, and secrets only to signaling; when that
@@ -19,11 +20,12 @@ from pathlib import Path
 import structlog
 
 from candor.settings import PREFIX, Settings, dump
+from signaling.policy import WATERMARK
 
 log = structlog.get_logger()
 
 STOP_TIMEOUT_S = 5.0
-STOP_ORDER = ("signaling", "worker", "path", "watch", "engine")
+STOP_ORDER = ("signaling", "worker", "path", "video", "watch", "engine")
 """Clients are told first; then whoever asks before whoever answers, so that nobody misses anybody."""
 QUICK_RESTARTS = 20
 EARN_RESTART_S = 5.0
@@ -80,6 +82,12 @@ def worker_count(settings: Settings) -> int:
     return settings.sfu.workers or max(1, (os.cpu_count() or 1) // 4)
 
 
+def video_transforms(settings: Settings) -> frozenset[str]:
+    """What the video host runs; if it is nothing, there is none."""
+    labels = {WATERMARK} if settings.signaling.policy.labels_somewhere else set()
+    return frozenset(settings.processing.video_transforms) | labels
+
+
 class Supervisor:
     """All children of one node."""
 
@@ -88,6 +96,8 @@ class Supervisor:
         self._run_dir = run_dir
         roles = [Role("engine"), *(Role("worker", index) for index in range(worker_count(settings)))]
         roles += [Role("path"), Role("watch"), Role("signaling")]
+        if video_transforms(settings):
+            roles.append(Role("video"))
         self.children = {role.label: Child(role) for role in roles}
         self._tasks: list[asyncio.Task[None]] = []
 

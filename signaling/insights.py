@@ -12,14 +12,14 @@ from typing import Any
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from media_processors.findings import FINDING, ProcessorInfo, ProcessorStatus
+from media_processors.findings import FINDING, Authenticity, ProcessorInfo, ProcessorStatus
 from sfu.channel import Channel, ChannelError
 from signaling.errors import RoomError
 from signaling.limits import Calm
 from signaling.links import REQUEST_TIMEOUT_S, Link
 from signaling.media import MediaPlane
 from signaling.participants import Participant, Track
-from signaling.policy import PROCESSED_SOURCES, Policy, PolicySettings, processing_of
+from signaling.policy import PROCESSED_SOURCES, WATERMARK, Policy, PolicySettings, processing_of
 from signaling.protocol.codes import ErrorCode
 from signaling.protocol.messages import FindingEvent, ProcessorsChanged
 from signaling.rooms import Room, Rooms
@@ -29,6 +29,7 @@ POLL_S = 5.0  # a model may be pulled, or an engine die, while we run
 STATUS_MAX = 8192  # a host may be ahead of us, so also of tracks not known yet; the oldest is dropped
 RESTARTING = "host is restarting"
 STARTING = "starting"
+_WEIGHERS = {"voice_authenticity", "face_authenticity"}
 _INFOS = TypeAdapter(list[ProcessorInfo])
 
 log = structlog.get_logger()
@@ -50,6 +51,7 @@ class Insights:
         self._infos: dict[str, list[ProcessorInfo]] = {path.stem: [] for path in hosts}
         self._status: dict[tuple[str, str], ProcessorStatus] = {}
         self._calm: dict[str, Calm] = {}
+        self._closing = False
         self._links = [self._link(path) for path in hosts]
 
     def start(self) -> None:
@@ -58,7 +60,8 @@ class Insights:
             link.start()
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect. It is us who go, so what workers hold stays as it is."""
+        self._closing = True
         for link in self._links:
             await link.close()
         for calm in self._calm.values():
@@ -124,7 +127,25 @@ class Insights:
     def refresh(self, participant: Participant, track: Track) -> None:
         """Work out anew which processors a track has."""
         policy = Policy.of(self._policy, participant.room_id)
-        track.processors = processing_of(track.source, participant.consent, self.processors(), track.processors, policy)
+        labelled = track.processors.get(WATERMARK, False)
+        track.processors = processing_of(
+            track.source,
+            participant.consent,
+            self.processors(),
+            track.processors,
+            policy,
+            alert=bool(participant.alerts),
+        )
+        if track.processors.get(WATERMARK, False) is not labelled:
+            audit.info(
+                "label_changed",
+                room=participant.room_id,
+                participant=participant.id,
+                track=track.track_id,
+                processor=WATERMARK,
+                on=not labelled,
+                epoch=participant.consent.epoch,
+            )
 
     async def choose(self, room: Room, participant: Participant, name: str, on: bool) -> None:
         """Switch a processor for somebody's own tracks, and wait until it is so; a choice that stands is not made again.
@@ -150,6 +171,7 @@ class Insights:
                 on=on,
                 epoch=participant.consent.epoch,
             )
+            self._end_alerts(room, participant)
             self._media.keep_participant(room, participant)
             for track in participant.tracks.values():
                 self.refresh(participant, track)
@@ -164,10 +186,31 @@ class Insights:
             track.bypassed = reason
             self.announce(room)
 
+    def unpublished(self, room: Room, participant: Participant, track_id: str) -> None:
+        """Somebody ended a track: alerts that rest on it stand no longer."""
+        if participant.alerts:
+            participant.alerts.forget(track_id)
+            self._follow_alerts(room, participant)
+
     def forget(self, track_id: str) -> None:
         """A track is gone."""
         for key in [key for key in self._status if key[0] == track_id]:
             del self._status[key]
+
+    # --- alerts
+
+    def _end_alerts(self, room: Room, participant: Participant) -> None:
+        """What was found before does not count any more."""
+        if participant.alerts:
+            participant.alerts.clear()
+            self._follow_alerts(room, participant)
+
+    def _follow_alerts(self, room: Room, participant: Participant) -> None:
+        """A label belongs in the picture of somebody's camera as long as an alert stands, and everybody sees that it does."""
+        before = [track.processors for track in participant.tracks.values()]
+        self._reconsider(room, participant)
+        if before != [track.processors for track in participant.tracks.values()]:
+            self.announce(room)
 
     # --- hosts
 
@@ -213,9 +256,15 @@ class Insights:
                 self._media.keep_processing(room, participant, track)
 
     def _lost(self, host: str) -> None:
+        if self._closing:
+            return
         names = {info.name for info in self._infos[host]}
         for key in [key for key in self._status if key[1] in names]:
             del self._status[key]
+        if _WEIGHERS & names:  # what they had found is gone with them
+            for room in self._rooms:
+                for participant in room.participants.values():
+                    self._end_alerts(room, participant)
         away = {"available": False, "reason": RESTARTING, "command": ""}
         self._heard(host, [info.model_copy(update=away) for info in self._infos[host]])
 
@@ -246,6 +295,9 @@ class Insights:
         if told is None:
             self._drop("policy")
             return
+        if policy.alerts(finding) and isinstance(finding, Authenticity):
+            participant.alerts.note(finding)
+            self._follow_alerts(room, participant)
         event = FindingEvent(finding=told)
         match policy.audience(finding):
             case "room":

@@ -282,6 +282,7 @@ class Lobby:
         if self._rooms.unpublish(participant, track_id) is None:
             return
         self._forget_track(room, track_id)
+        self._insights.unpublished(room, participant, track_id)
         room.broadcast(TrackUnpublished(track_id=track_id, participant_id=participant.id))
         self._media.keep_subscriptions(room)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
+from signaling.alerts import Alerts
 from signaling.auth import SessionKey, digest_of, key_matches
 from signaling.events import Event
 from signaling.limits import Budget, TokenBucket
@@ -139,6 +140,7 @@ class Participant:
         self.outlet: Outlet | None = None
         self.tracks: dict[str, Track] = {}
         self.consent = Consent()
+        self.alerts = Alerts()
         self.subscription = Subscribe()
         self.connection = Connection()
         self.budget: Budget | None = None

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from media_processors.findings import Faces, Finding, FindingKind, ProcessorInfo
+from media_processors.findings import Authenticity, Faces, Finding, FindingKind, ProcessorInfo
 from signaling.protocol.messages import RoomId, TrackKind
 
 # Only a microphone is a person speaking to the room, only a camera shows one; music and what is shared are never looked into.
@@ -22,6 +22,9 @@ Audience = Literal["room", "hosts", "person"]
 _AUDIENCES: dict[str, Audience] = {"caption": "room", "voice_authenticity": "hosts", "face_authenticity": "hosts"}
 _WIDTH: dict[Audience, int] = {"person": 0, "hosts": 1, "room": 2}
 EU_WORKPLACE = "eu_workplace"
+ON_ALERT = "on_alert"
+WATERMARK = "watermark"
+"""The transform that burns a label into a camera's picture. Nobody switches it: a standing alert does, where the policy says so."""
 _AT_WORK_OFF = frozenset({"emotion", "attention"})
 _AT_WORK_UNTOLD = frozenset({"expression", "text_emotion", "voice_emotion", "eye_direction"})
 
@@ -47,6 +50,12 @@ class Rules(BaseModel):
         default={}, description="who reads a kind of finding: narrower than usual, never wider"
     )
 
+    watermark: Literal["off", "on_alert"] = Field(
+        default="off",
+        description="on_alert: while evidence says that somebody's voice or face may be synthetic, the picture of their camera "
+        "carries a label that the whole room sees; everybody is told of this rule",
+    )
+
     @property
     def names(self) -> set[str]:
         """Of all processors that are mentioned."""
@@ -57,6 +66,11 @@ class PolicySettings(Rules):
     """The rules of every room of a server, and more of them for some."""
 
     rooms: dict[RoomId, Rules] = Field(default={}, description="by room; what the server locks stays locked")
+
+    @property
+    def labels_somewhere(self) -> bool:
+        """Whether any room labels pictures."""
+        return any(rules.watermark == ON_ALERT for rules in (self, *self.rooms.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,8 @@ class Policy:
 
     def lock(self, info: ProcessorInfo) -> Lock | None:
         """Whether nobody can switch this processor, and who decided that. What is locked off anywhere is not locked on."""
+        if info.name == WATERMARK:
+            return Lock(False, ON_ALERT if self.labels else "server")
         if info.about in _AT_WORK_OFF and any(rules.eu_workplace for _, rules in self._layers):
             return Lock(False, EU_WORKPLACE)
         for by, rules in self._layers:
@@ -112,6 +128,15 @@ class Policy:
         wanted = [rules.audience[finding.kind] for _, rules in self._layers if finding.kind in rules.audience]
         return min([usual, *wanted], key=lambda one: _WIDTH[one])
 
+    @property
+    def labels(self) -> bool:
+        """Whether a standing alert becomes a label in the picture."""
+        return any(rules.watermark == ON_ALERT for _, rules in self._layers)
+
+    def alerts(self, finding: Finding) -> bool:
+        """Whether this evidence may be shown to the room by a label: where hosts may not read it, the room may not either."""
+        return self.labels and isinstance(finding, Authenticity) and self.audience(finding) == "hosts"
+
     def told(self, finding: Finding) -> Finding | None:
         """What may be told of a finding at all: all of it, less attention, or nothing.
 
@@ -126,7 +151,7 @@ class Policy:
 
 def _harmless(info: ProcessorInfo) -> bool:
     """Whether it may run on somebody who was not asked: it looks into no camera, and is not about a body or feelings."""
-    return info.about == "content" and info.media == "audio"
+    return info.about == "content" and (info.media == "audio" or info.kind == "transform")
 
 
 @dataclass(slots=True)
@@ -150,16 +175,25 @@ class Consent:
 
 
 def processing_of(
-    source: str, consent: Consent, known: Iterable[ProcessorInfo], before: Mapping[str, bool], policy: Policy
+    source: str,
+    consent: Consent,
+    known: Iterable[ProcessorInfo],
+    before: Mapping[str, bool],
+    policy: Policy,
+    *,
+    alert: bool = False,
 ) -> dict[str, bool]:
     """Which processors run on a track: processor -> on.
 
     Availability plays no part: what is wanted survives a restart of the host. `before` is what the track had; it speaks
-    for processors whose host has not been heard yet (signaling may be younger than the track).
+    for processors whose host has not been heard yet (signaling may be younger than the track). `alert`: one stands against the
+    person's voice or face.
     """
     media = PROCESSED_SOURCES.get(source)
     if media is None:
         return {}
     wanted = {name: consent.choices.get(name, on) for name, on in before.items()}
     wanted.update({info.name: consent.allows(info, policy) for info in known if info.media == media})
+    if WATERMARK in wanted:
+        wanted[WATERMARK] = policy.labels and alert
     return wanted

@@ -22,6 +22,7 @@ from signaling.rooms import Rooms
 from signaling.settings import SignalingSettings, prepared
 
 HOSTS = ("path.sock", "watch.sock")
+VIDEO_HOST = "video.sock"
 SHUTDOWN_S = 2.0
 HTTP_LOGGER = "aiohttp.server"  # names addresses and repeats headers; what is our own mistake `app` logs itself
 
@@ -31,12 +32,20 @@ log = structlog.get_logger()
 class SignalingServer:
     """Signaling for the workers and hosts whose sockets lie in `run_dir`."""
 
-    def __init__(self, settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path) -> None:
+    def __init__(
+        self,
+        settings: SignalingSettings,
+        run_dir: Path,
+        worker_count: int,
+        web_root: Path,
+        *,
+        video_host: bool = False,
+    ) -> None:
         self.settings = prepared(settings)
         self.rooms = Rooms()
         recovery = Recovery(self.rooms)
         self.media = MediaPlane([run_dir / f"worker-{index}.sock" for index in range(worker_count)], recovery)
-        hosts = [run_dir / name for name in HOSTS]
+        hosts = [run_dir / name for name in (*HOSTS, *([VIDEO_HOST] if video_host else []))]
         self.insights = Insights(hosts, self.rooms, self.media, self.settings.policy)
         self.lobby = Lobby(self.settings, self.rooms, self.media, self.insights)
         recovery.attach(self.media, self.insights, self.lobby)
@@ -83,9 +92,14 @@ class SignalingServer:
         return context
 
 
-async def serve(settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path) -> None:
-    """Run until cancelled, then stop gracefully. Raises ValueError if `settings` are not safe, OSError for the port."""
-    server = SignalingServer(settings, run_dir, worker_count, web_root)
+async def serve(
+    settings: SignalingSettings, run_dir: Path, worker_count: int, web_root: Path, *, video_host: bool
+) -> None:
+    """Run until cancelled, then stop gracefully. Raises ValueError if `settings` are not safe, OSError for the port.
+
+    `video_host`: whether there is one.
+    """
+    server = SignalingServer(settings, run_dir, worker_count, web_root, video_host=video_host)
     try:
         await server.start()
         await asyncio.Event().wait()

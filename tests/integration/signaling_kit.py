@@ -1,7 +1,7 @@
 """A real signaling server on loopback, real Socket.IO clients, and the scripted worker behind real channels."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +115,14 @@ class Client:
 class Meeting:
     """A server, its worker and hosts, and whoever connects."""
 
-    def __init__(self, run_dir: Path, **settings: Any) -> None:
+    def __init__(self, run_dir: Path, *, video: Sequence[dict[str, Any]] = (), **settings: Any) -> None:
+        """`video`: what there is in the video host; without it there is none."""
         self.run_dir = run_dir
         self.settings = SignalingSettings.model_validate({"port": 0, **settings})
         self.worker = FakeWorker(run_dir / "worker-0.sock")
         self.path_host = FakeHost(run_dir / "path.sock", [DENOISE])
         self.watch_host = FakeHost(run_dir / "watch.sock", [CAPTIONS, EMOTION])
+        self.video_host = FakeHost(run_dir / "video.sock", list(video))
         self.clients: list[Client] = []
         self.server = self._new_server()
 
@@ -128,6 +130,8 @@ class Meeting:
         await self.worker.start()
         await self.path_host.start()
         await self.watch_host.start()
+        if self.video_host.infos:
+            await self.video_host.start()
         await self._start_server()
 
     async def close(self) -> None:
@@ -136,6 +140,7 @@ class Meeting:
         await self.server.close()
         await self.path_host.close()
         await self.watch_host.close()
+        await self.video_host.close()
         await self.worker.close()
 
     async def restart_server(self) -> None:
@@ -158,13 +163,16 @@ class Meeting:
         return auth.mint(SECRET, claims.pop("room", ROOM), identity=identity, **claims)
 
     def _new_server(self) -> SignalingServer:
-        return SignalingServer(self.settings, self.run_dir, 1, self.run_dir / "web")
+        video_host = bool(self.video_host.infos)
+        return SignalingServer(self.settings, self.run_dir, 1, self.run_dir / "web", video_host=video_host)
 
     async def _start_server(self) -> None:
         await self.server.start()
         insights = self.server.insights
         await until(lambda: "" if self.server.media.ready_workers else "a ready worker")
-        await until(lambda: "" if len(insights.processors()) == 3 else "the hosts' processors")
+        hosts = (self.path_host, self.watch_host, self.video_host)
+        count = sum(len(host.infos) for host in hosts)
+        await until(lambda: "" if len(insights.processors()) == count else "the hosts' processors")
 
 
 @contextlib.asynccontextmanager

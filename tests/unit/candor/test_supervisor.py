@@ -1,9 +1,14 @@
-"""When a child that died may start again."""
+"""When a child that died may start again, and which children there are."""
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candor.supervisor import EARN_RESTART_S, QUICK_RESTARTS, Restarts
+from candor.settings import load
+from candor.supervisor import EARN_RESTART_S, QUICK_RESTARTS, Restarts, Supervisor, video_transforms
 
 
 def starts(lives_s: list[float]) -> list[float]:
@@ -45,3 +50,18 @@ def test_however_it_dies_the_starts_are_bounded_and_none_waits_long(lives_s: lis
         for last in range(first + 1, len(times)):
             assert last - first <= QUICK_RESTARTS + 1 + (times[last] - begin_s) / EARN_RESTART_S
     assert all(away <= EARN_RESTART_S + 0.001 for away in delays(lives_s))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, set()),
+        ({"processing": {"video_transforms": ["video_enhancement"]}}, {"video_enhancement"}),
+        ({"signaling": {"policy": {"watermark": "on_alert"}}}, {"watermark"}),
+        ({"signaling": {"policy": {"rooms": {"court": {"watermark": "on_alert"}}}}}, {"watermark"}),
+    ],
+)
+def test_there_is_a_video_host_where_a_setting_asks_for_it(arguments: dict[str, Any], expected: set[str]) -> None:
+    settings = load(arguments=arguments)
+    assert video_transforms(settings) == expected
+    assert ("video" in Supervisor(settings, Path("unused")).children) is bool(expected)

@@ -1,0 +1,214 @@
+"""Labels burned into pictures, as policy decides and clients see it: a real signaling server, scripted worker and hosts."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from media_processors.findings import FaceAuthenticity, VoiceAuthenticity
+from tests.integration.signaling_kit import ROOM, Client, Meeting, meeting
+from tests.until import until
+
+WATERMARK = {"name": "watermark", "kind": "transform", "media": "video", "available": True, "default_on": False}
+ENHANCEMENT = WATERMARK | {"name": "video_enhancement"}
+AUTHENTICITY = {
+    "name": "face_authenticity",
+    "kind": "observer",
+    "media": "video",
+    "available": True,
+    "default_on": False,
+    "about": "biometric",
+}
+CAMERA = [{"mid": "0", "source": "camera"}, {"mid": "1", "source": "microphone"}]
+ON_ALERT = {"watermark": "on_alert"}
+
+
+def evidence(person: str, track_id: str, verdict: str, *, face_id: str = "1", epoch: int = 1) -> dict[str, Any]:
+    common = {
+        "room_id": ROOM,
+        "participant_id": person,
+        "track_id": track_id,
+        "epoch": epoch,
+        "start_ms": 0,
+        "end_ms": 9_000,
+        "model": "test@1",
+        "verdict": verdict,
+        "reason": "",
+        "likelihood": 0.95,
+        "score": -3.0,
+        "evidence_ms": 9_000,
+        "windows": 18,
+        "known_errors": "often wrong",
+    }
+    model = FaceAuthenticity if face_id else VoiceAuthenticity
+    return model.model_validate(common | ({"face_id": face_id} if face_id else {})).model_dump()
+
+
+class Room:
+    """A meeting in which Ada is filmed and heard, and has allowed to be judged."""
+
+    def __init__(self, running: Meeting) -> None:
+        self.running = running
+        self.running.watch_host.infos.append(AUTHENTICITY)
+        self.ada: Client
+        self.camera = ""
+        self.microphone = ""
+
+    async def begin(self) -> "Room":
+        self.ada = await self.running.joined("Ada")
+        tracks = await self.ada.publish(CAMERA)
+        self.camera, self.microphone = tracks["0"], tracks["1"]
+        await self.ada.result("set_processor", {"processor": "face_authenticity", "on": True})
+        return self
+
+    def find(self, verdict: str, *, face_id: str = "1", epoch: int = 1) -> None:
+        track_id = self.camera if face_id else self.microphone
+        found = evidence(self.ada.me, track_id, verdict, face_id=face_id, epoch=epoch)
+        self.running.watch_host.notify("finding", found)
+
+    @property
+    def label(self) -> bool | None:
+        """As the worker was told."""
+        return self.running.worker.tracks[self.camera].processors.get("watermark")
+
+    async def labelled(self, on: bool) -> None:
+        await until(lambda: "" if self.label is on else f"the label to be {'on' if on else 'off'}")
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Room]:
+    running = Meeting(tmp_path, video=[WATERMARK, ENHANCEMENT], policy=ON_ALERT)
+    prepared = Room(running)
+    await running.start()
+    try:
+        yield await prepared.begin()
+    finally:
+        await running.close()
+
+
+async def test_a_standing_alert_is_a_label_and_its_end_is_the_end_of_it(room: Room) -> None:
+    assert room.label is False
+    with capture_logs() as lines:
+        for verdict, on in (
+            ("likely_synthetic", True),
+            ("inconclusive", False),
+            ("likely_synthetic", True),
+            ("insufficient_evidence", False),
+        ):
+            room.find(verdict)
+            await room.labelled(on)
+    audit = [line for line in lines if line.get("audit")]
+    assert [(line["event"], line["on"], line["track"]) for line in audit] == [
+        ("label_changed", on, room.camera) for on in (True, False, True, False)
+    ]
+
+
+async def test_one_of_two_faces_and_the_voice_are_enough(room: Room) -> None:
+    room.find("likely_synthetic", face_id="1")
+    room.find("likely_genuine", face_id="2")
+    await room.labelled(True)
+    room.find("likely_synthetic", face_id="")
+    room.find("insufficient_evidence", face_id="1")
+    room.find("likely_genuine", face_id="2")
+    await until(lambda: "" if len(room.ada.events("finding")) == 5 else "all five findings")
+    assert room.label is True, "the voice"
+    room.find("likely_genuine", face_id="")
+    await room.labelled(False)
+
+
+async def test_the_alert_of_a_voice_ends_with_its_track(room: Room) -> None:
+    room.find("likely_synthetic", face_id="")
+    await room.labelled(True)
+    await room.ada.publish(CAMERA[:1])
+    await room.labelled(False)
+
+
+async def test_who_changes_their_consent_begins_anew(room: Room) -> None:
+    room.find("likely_synthetic")
+    await room.labelled(True)
+    await room.ada.result("set_processor", {"processor": "face_authenticity", "on": False})
+    await room.labelled(False)
+    room.find("likely_synthetic", epoch=1)
+    await until(lambda: "" if room.running.server.insights.dropped["old_epoch"] else "what was found before")
+    assert room.label is False
+
+
+async def test_with_the_watch_host_goes_what_it_found(room: Room) -> None:
+    room.find("likely_synthetic")
+    await room.labelled(True)
+    await room.running.watch_host.close()
+    await room.labelled(False)
+
+
+async def test_a_new_signaling_process_leaves_the_label_until_there_is_evidence(room: Room) -> None:
+    room.find("likely_synthetic")
+    await room.labelled(True)
+    await room.running.restart_server()
+    person = room.running.server.rooms.participant(room.ada.me)
+    assert person is not None
+    assert person.alerts
+    assert room.label is True
+    room.find("likely_genuine")
+    await room.labelled(False)
+
+
+async def test_everybody_is_told_of_the_rule_before_and_nobody_can_switch_it(room: Room) -> None:
+    bert = await room.running.client()
+    snapshot = (await bert.join("Bert"))["room"]
+    (info,) = [one for one in snapshot["processors"] if one["name"] == "watermark"]
+    assert (info["locked"], info["locked_by"], info["default_on"]) == ("off", "on_alert", False)
+    assert await room.ada.code("set_processor", {"processor": "watermark", "on": True}) == "forbidden"
+    room.find("likely_synthetic")
+    await room.labelled(True)
+
+    def shown() -> str:
+        changes = bert.events("processors_changed")
+        states = {(one["track_id"], one["processor"]): one["state"] for one in changes[-1]["status"]} if changes else {}
+        return "" if states.get((room.camera, "watermark")) not in (None, "off") else f"the label in {states}"
+
+    await until(shown)
+    assert bert.events("finding") == [], "the evidence itself is not for everybody"
+
+
+async def test_without_the_rule_there_is_no_label(tmp_path: Path) -> None:
+    running = Meeting(tmp_path, video=[WATERMARK], policy={"rooms": {"elsewhere": ON_ALERT}})
+    prepared = Room(running)
+    await running.start()
+    try:
+        room = await prepared.begin()
+        room.find("likely_synthetic")
+        await room.ada.event("finding")
+        assert room.label is False
+        assert await room.ada.code("set_processor", {"processor": "watermark", "on": True}) == "forbidden"
+    finally:
+        await running.close()
+
+
+async def test_evidence_that_hosts_may_not_read_is_not_shown_to_the_room(tmp_path: Path) -> None:
+    policy = ON_ALERT | {"audience": {"face_authenticity": "person"}}
+    running = Meeting(tmp_path, video=[WATERMARK], policy=policy)
+    prepared = Room(running)
+    await running.start()
+    try:
+        room = await prepared.begin()
+        room.find("likely_synthetic")
+        await room.ada.event("finding")
+        assert room.label is False
+        room.find("likely_synthetic", face_id="")
+        await room.labelled(True)
+    finally:
+        await running.close()
+
+
+async def test_enhancement_is_the_publishers_choice_or_a_rooms_default(tmp_path: Path) -> None:
+    async with meeting(
+        tmp_path, video=[ENHANCEMENT], policy={"rooms": {ROOM: {"defaults": {"video_enhancement": True}}}}
+    ) as running:
+        ada = await running.joined("Ada")
+        camera = (await ada.publish(CAMERA))["0"]
+        await until(lambda: "" if running.worker.tracks[camera].processors else "processors")
+        assert running.worker.tracks[camera].processors == {"video_enhancement": True}
+        await ada.result("set_processor", {"processor": "video_enhancement", "on": False})
+        assert running.worker.tracks[camera].processors == {"video_enhancement": False}
