@@ -7,12 +7,12 @@ Sans-IO: time is an argument and everything goes out through three callbacks. Th
   packet inside an Opus stream is heard more than a lost one.
 - Two misses in a row, or the host's death: the whole track goes BYPASS, raw from there on, and what was held is released raw.
 - BYPASS: raw at once, but the host (if there is one) still gets every packet and is watched. When it has answered
-  `HITS_TO_RETURN` packets in time (a late one takes ten of them back), the track returns in the next pause of the speaker, with
+  `HITS_TO_RETURN` packets in time (a late one takes five of them back), the track returns in the next pause of the speaker, with
   the host's encoder restarted. What counts as a pause gets ever louder, so that it returns within `PATIENCE_PACKETS` even to
   somebody who never pauses.
-- A host that cannot keep up with all tracks is not asked for the sake of those that it fails: a track that is late again soon after
-  its return, or whose host does not earn its return in time, is not sent for a while, ever longer, and each track for another
-  while. So the host is left with as many tracks as it can process well, instead of failing all of them for ever.
+- A host that cannot keep up with all tracks is not kept busy with those that it fails: where it has not earned the return within
+  `PROBE_PACKETS`, it is not sent the track for a while, ever longer, and each track for another while. So it is left with as many
+  tracks as it can process well, instead of failing all of them for ever. A hiccup does not count: after it, hits come quickly.
 
 At every change between raw and processed, the first packet is replaced by a silent one of its length, which makes the listeners'
 decoders forget the other encoder: without it, 3 % of the switches to raw in mid-speech burst out by 6 to 20 dB over both sounds,
@@ -34,19 +34,19 @@ from sfu.rtp import opus
 DEADLINE_NS = 20_000_000
 MISSES_TO_BYPASS = 2
 HITS_TO_RETURN = 25
-LATE_COSTS_HITS = 10
+LATE_COSTS_HITS = 5
 HELD_MAX = 64
 QUIET_WINDOW_PACKETS = 150
 QUIET_MARGIN_DB = 3
 QUIET_RUN_PACKETS = 3
 PATIENCE_PACKETS = 125
 _LEVELS_DB = 127
-PROBE_PACKETS = 100
+PROBE_PACKETS = 80
 """In bypass: a host that has not answered well enough within so many packets has too much to do."""
-RELAPSE_NS = 3_000_000_000
-"""A return that did not last for so long was none."""
+LASTING_NS = 3_000_000_000
+"""A return that lasted for so long is a sign of better times."""
 LEFT_ALONE_NS, LEFT_ALONE_MAX_NS = 2_000_000_000, 30_000_000_000
-"""For so long the host is not sent the track; twice as long each time."""
+"""For so long the host is not sent the track; twice as long each time, until a return has lasted."""
 
 
 class PathMode(Enum):
@@ -259,9 +259,7 @@ class TrackPath:
         self._misses += 1
         if self._misses >= MISSES_TO_BYPASS:
             self._go_around("late")
-            if self._returned_ns and now_ns - self._returned_ns < RELAPSE_NS:
-                self._leave_alone(now_ns)
-            else:
+            if now_ns - self._returned_ns > LASTING_NS:
                 self._leave_alone_ns = LEFT_ALONE_NS
             return
         self._held.popleft()

@@ -275,6 +275,25 @@ def test_a_new_host_is_asked_at_once_whatever_the_last_one_did() -> None:
     assert rig.path.mode is PathMode.PROCESSED
 
 
+def test_a_hiccup_is_no_reason_to_leave_a_host_alone() -> None:
+    rig = Rig()
+    rig.path.attach()
+    seq = 0
+    for _ in range(10):
+        while rig.path.mode is PathMode.PROCESSED and seq % 75:
+            rig.exchange(seq, QUIET)
+            seq += 1
+        for _ in range(2):
+            rig.submit(seq)
+            rig.wait(21)
+            seq += 1
+        while rig.path.mode is PathMode.BYPASS:
+            rig.exchange(seq, QUIET)
+            seq += 1
+    assert rig.path.counters.switches == 10
+    assert len(rig.given) == seq
+
+
 class BusyHost:
     """Needs 2 ms for a packet, 0.1 ms for one that has waited too long already: it has time for eight tracks, one by one."""
 
@@ -315,7 +334,7 @@ def test_a_host_with_time_for_half_of_the_tracks_processes_many_not_none() -> No
     for seq in range(3_000, 6_000):
         host.turn(seq, seq * 20 * MS)
     processed = sum(rig.path.counters.processed for rig in host.rigs) - before
-    assert processed > 4 * 3_000, "asked for all of them all the time it would do none"
+    assert processed > 3 * 3_000, "asked for all of them all the time it would do none"
 
 
 ACTIONS = st.lists(
