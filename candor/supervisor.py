@@ -161,10 +161,19 @@ class Supervisor:
         log.info("child_started", child=child.role.label, pid=process.pid)
         await _write(process, b"\n")  # its turn
         if child.role.name in WITH_SPARE:
-            with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(process.wait(), SPARE_AFTER_S)
-            await self._prepare_spare(child)
+            await self._keep_spare(child, process)
         return await process.wait()
+
+    async def _keep_spare(self, child: Child, process: asyncio.subprocess.Process) -> None:
+        """Until the process has ended: one that waits, and another one when that dies waiting."""
+        wait_s = SPARE_AFTER_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), wait_s)
+                return
+            wait_s = EARN_RESTART_S
+            if _pid(child.spare) is None:
+                await self._prepare_spare(child)
 
     async def _prepare_spare(self, child: Child) -> None:
         try:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeGuard
 
 import structlog
 
@@ -208,8 +209,13 @@ class WatchedTrack:
     async def close(self, pending: bool) -> None:
         """Close every stream; `pending`: let them say what is left. Returns when they have. Idempotent."""
         self.waiting.clear()
-        for name in list(self._watches):
+        readers = [name for name, watch in self._watches.items() if _reads(watch.stream)]
+        for name in [name for name in self._watches if name not in readers]:
             self._stop(name, pending)
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        for name in readers:  # the others have said everything now
+            if name in self._watches:
+                self._stop(name, pending)
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def _start(self, name: str, observer: Observer) -> None:
@@ -251,8 +257,7 @@ class WatchedTrack:
         """Pass a finding on, also to the observers of this track that read what others find."""
         self._emit(finding)
         for other, watch in list(self._watches.items()):
-            reader: object = watch.stream
-            if other != name and isinstance(reader, ReadsFindings):
+            if other != name and _reads(reader := watch.stream):
                 self._run(other, watch, partial(reader.read, finding))
 
     def _fail(self, name: str, error: Exception) -> None:
@@ -297,6 +302,10 @@ class WatchedTrack:
         if self.statuses.get(name) != status:
             self.statuses[name] = status
             self._tell(status)
+
+
+def _reads(stream: object) -> TypeGuard[ReadsFindings]:
+    return isinstance(stream, ReadsFindings)
 
 
 def _wish(stream: ObserverStream) -> int:

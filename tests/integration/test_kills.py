@@ -117,6 +117,16 @@ async def test_the_path_host_dies_in_mid_speech(running: Node, record_property: 
         talk.check()
 
 
+async def test_a_spare_that_dies_waiting_is_replaced(running: Node) -> None:
+    supervisor = running.supervisor
+    await until(lambda: "" if supervisor.spare_pid("path") else "a spare", COMES_BACK_S)
+    path, spare = supervisor.pid("path"), supervisor.spare_pid("path")
+    assert spare
+    os.kill(spare, signal.SIGKILL)
+    await until(lambda: "" if supervisor.spare_pid("path") not in (None, spare) else "another spare", COMES_BACK_S)
+    assert supervisor.pid("path") == path
+
+
 async def test_captions_come_back_and_media_does_not_notice(running: Node, record_property: Record) -> None:
     async with talking(running, "captions") as talk:
         await next_caption(talk.ear.bot, talk.speaker.participant_id)

@@ -93,3 +93,11 @@ async def test_a_shed_observer_stops_says_so_and_comes_back() -> None:
     track.hear(1)
     assert track.found
     await track.watched.close(pending=False)
+
+
+async def test_what_is_said_last_of_a_track_is_read_as_well() -> None:
+    track = Track()
+    track.hear(0)
+    await track.watched.close(pending=True)
+    last = [finding.model for finding in track.found if finding.start_ms == 999_999]
+    assert last == ["counter@1", "echo@1", "counter@1"]  # the third is the echo's own last word
