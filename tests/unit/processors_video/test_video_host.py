@@ -49,14 +49,17 @@ class Scene:
         self.states: list[tuple[str, str, str]] = []
 
     async def start(self) -> None:
-        loaded = {name: one for transform in self.transforms for name, one in transform.loaded.items()}
         self.listener = listen(self.run_dir / "worker-0.tap")
-        self.host = VideoHost(ProcessingSettings(), Store(self.run_dir), self.run_dir, 1, loaded)
+        self.host = self.new_host()
         await self.host.start()
         await self.accept()
         self.channel = await connect(self.run_dir / SOCKET_NAME)
         self.channel.on_notify = self._notified
         self.channel.start()
+
+    def new_host(self) -> VideoHost:
+        loaded = {name: one for transform in self.transforms for name, one in transform.loaded.items()}
+        return VideoHost(ProcessingSettings(), Store(self.run_dir), self.run_dir, 1, loaded)
 
     async def accept(self) -> None:
         """Wait for the host's connection."""
