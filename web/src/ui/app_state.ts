@@ -17,7 +17,8 @@ export type Dialog =
   | { kind: 'settings' }
   | { kind: 'shortcuts' }
   | { kind: 'remove'; participantId: string; name: string }
-  | { kind: 'end' };
+  | { kind: 'end' }
+  | { kind: 'details'; participantId: string };
 
 export interface Notice {
   id: number;

@@ -1,10 +1,9 @@
-import type { ComponentChildren } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
 import { DevicePicker, LanguageSwitch, MicrophoneLevel, Switch } from './controls';
+import { Details } from './details/drawer';
+import { Frame } from './frame';
 import { useApp, useController, useStrings } from './hooks';
-import { Icon } from './icons';
 
-/** The dialog that is open, if any. `<dialog>` itself keeps the focus inside, closes on Escape and gives the focus back. */
+/** The dialog that is open, if any. */
 export function Dialogs() {
   const dialog = useApp((state) => state.dialog);
   switch (dialog?.kind) {
@@ -16,36 +15,11 @@ export function Dialogs() {
       return <RemoveDialog participantId={dialog.participantId} name={dialog.name} />;
     case 'end':
       return <EndDialog />;
+    case 'details':
+      return <Details participantId={dialog.participantId} />;
     case undefined:
       return null;
   }
-}
-
-function Frame({ title, children }: { title: string; children: ComponentChildren }) {
-  const controller = useController();
-  const strings = useStrings();
-  const element = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
-    const dialog = element.current;
-    const opener = document.activeElement;
-    dialog?.showModal();
-    return () => {
-      dialog?.close();
-      if (opener instanceof HTMLElement) opener.focus();
-    };
-  }, []);
-  const close = () => controller.showDialog(null);
-  return (
-    <dialog ref={element} class="dialog" aria-label={title} onClose={close}>
-      <header class="dialog-head">
-        <h2>{title}</h2>
-        <button type="button" class="icon-button" aria-label={strings.close} onClick={close}>
-          <Icon name="close" />
-        </button>
-      </header>
-      {children}
-    </dialog>
-  );
 }
 
 function Settings() {

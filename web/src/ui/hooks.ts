@@ -47,6 +47,16 @@ export function useSize<T extends HTMLElement>(): [(element: T | null) => void, 
   return [setElement, size];
 }
 
+/** `performance.now()`, once a second. */
+export function useNow(): number {
+  const [nowMs, setNowMs] = useState(() => performance.now());
+  useEffect(() => {
+    const timer = window.setInterval(() => setNowMs(performance.now()), 1000);
+    return () => window.clearInterval(timer);
+  }, []);
+  return nowMs;
+}
+
 /** True while `until` (a `performance.now()`) lies ahead. */
 export function useUntil(untilMs: number): boolean {
   const [, redraw] = useState(0);

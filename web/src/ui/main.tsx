@@ -10,6 +10,7 @@ import './styles/lobby.css';
 import './styles/meeting.css';
 import './styles/tiles.css';
 import './styles/panels.css';
+import './styles/details.css';
 
 const { roomId } = takeInvite(location, history, sessionStorage);
 const earlier = remembered();

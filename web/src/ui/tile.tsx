@@ -54,14 +54,46 @@ export function Tile({ participant, video }: TileProps) {
             )}
             <span class="tile-name-text">{label}</span>
             {participant.bot && <span class="chip chip-on-picture">{strings.bot}</span>}
-            {voiceDoubted && !isScreen && <span class="chip chip-on-picture">{strings.voiceMayBeSynthetic}</span>}
-            {faceDoubted && !isScreen && <span class="chip chip-on-picture">{strings.faceMayBeSynthetic}</span>}
+            {voiceDoubted && !isScreen && <Doubt participantId={id} text={strings.voiceMayBeSynthetic} />}
+            {faceDoubted && !isScreen && <Doubt participantId={id} text={strings.faceMayBeSynthetic} />}
             {speaking && !isScreen && <span class="visually-hidden">{strings.speaking}</span>}
+            {!isScreen && <DetailsButton participantId={id} name={participant.name} />}
           </span>
           {captionsOn && !isScreen && <TileCaptionQuality participantId={id} />}
         </div>
       </figcaption>
     </figure>
+  );
+}
+
+/** A quiet word, and the way to what it rests on. */
+function Doubt({ participantId, text }: { participantId: string; text: string }) {
+  const controller = useController();
+  return (
+    <button
+      type="button"
+      class="chip chip-on-picture chip-button"
+      onClick={() => controller.showDialog({ kind: 'details', participantId })}
+    >
+      {text}
+    </button>
+  );
+}
+
+function DetailsButton({ participantId, name }: { participantId: string; name: string }) {
+  const controller = useController();
+  const strings = useStrings();
+  const label = strings.details.of(name);
+  return (
+    <button
+      type="button"
+      class="tile-details"
+      aria-label={label}
+      title={label}
+      onClick={() => controller.showDialog({ kind: 'details', participantId })}
+    >
+      <Icon name="details" />
+    </button>
   );
 }
 

@@ -47,6 +47,7 @@ function Person({ participant }: { participant: ParticipantInfo }) {
         ) : (
           isHost && !isSelf && <MuteButton name={participant.name} trackId={microphone.track_id} />
         )}
+        <DetailsButton participant={participant} />
         {isHost && !isSelf && <RemoveButton participant={participant} />}
       </span>
     </li>
@@ -60,6 +61,18 @@ function MuteButton({ name, trackId }: { name: string; trackId: string }) {
   return (
     <button type="button" class="icon-button" aria-label={label} title={label} onClick={() => void controller.mute(trackId)}>
       <Icon name="microphone" />
+    </button>
+  );
+}
+
+function DetailsButton({ participant }: { participant: ParticipantInfo }) {
+  const controller = useController();
+  const strings = useStrings();
+  const label = strings.details.of(participant.name);
+  const open = () => controller.showDialog({ kind: 'details', participantId: participant.participant_id });
+  return (
+    <button type="button" class="icon-button" aria-label={label} title={label} onClick={open}>
+      <Icon name="details" />
     </button>
   );
 }

@@ -1,9 +1,11 @@
-import type { Guess, ProcessorInfo, ProcessorStatus } from '../../client';
-import { CopyButton, Switch } from '../controls';
+import { GUESS_STAYS_MS, type Guess, type ProcessorInfo } from '../../client';
+import { useEyes, useSeen } from '../details/own_sections';
 import { useApp, useController, useStrings, useUntil } from '../hooks';
-import { isOn, isWanted, myStatus, othersStatus } from '../processing';
+import { Icon } from '../icons';
+import { isOn, myStatus, othersStatus } from '../processing';
 import { EvidenceList } from './evidence';
 import { PanelFrame } from './panel';
+import { Locked, ProcessorSwitch, Why } from './processor_parts';
 
 /** What the server does with sound and picture: what runs, what does not and why, and a switch for one's own tracks. */
 export function ProcessorsPanel() {
@@ -13,6 +15,7 @@ export function ProcessorsPanel() {
     <PanelFrame title={strings.processors}>
       <div class="panel-scroll" tabIndex={0} role="group" aria-label={strings.processors}>
         <p class="panel-intro">{strings.processorsIntro}</p>
+        <OwnDetails />
         {processors.length === 0 && <p class="empty">{strings.processorsNone}</p>}
         <ul class="processors">
           {processors.map((processor) => (
@@ -24,37 +27,39 @@ export function ProcessorsPanel() {
   );
 }
 
-function Processor({ processor }: { processor: ProcessorInfo }) {
+/** The way to the timelines of what was found about oneself. */
+function OwnDetails() {
   const controller = useController();
+  const strings = useStrings();
+  const participantId = useApp((state) => state.meeting.selfId);
+  const name = useApp((state) => state.meeting.names[participantId] ?? '');
+  return (
+    <button type="button" class="button" onClick={() => controller.showDialog({ kind: 'details', participantId })}>
+      <Icon name="details" />
+      {strings.details.of(strings.nameOfYou(name))}
+    </button>
+  );
+}
+
+function Processor({ processor }: { processor: ProcessorInfo }) {
   const strings = useStrings();
   const meeting = useApp((state) => state.meeting);
   const mine = myStatus(meeting, processor);
   const state = mine?.state ?? (processor.available ? null : 'unavailable');
   const name = strings.processorNames[processor.name] ?? processor.name;
-  const wanted = isWanted(meeting, processor);
   return (
     <li class="processor">
       <div class="processor-head">
         <h3>{name}</h3>
         {state !== null && <span class={`chip state-${state}`}>{strings.states[state]}</span>}
-        <Switch
-          label={name}
-          checked={wanted}
-          // Nobody has to wait for a processor to be told no.
-          disabled={processor.locked !== null || (!wanted && !processor.available)}
-          onChange={(on) => void controller.setProcessor(processor.name, on)}
-        />
+        <ProcessorSwitch processor={processor} />
       </div>
       <p class="processor-text">{strings.processorTexts[processor.name] ?? ''}</p>
-      {processor.locked !== null && (
-        <p class="processor-why">
-          {strings.lockedFor[processor.locked]}{' '}
-          <span class="reason">{strings.lockedBy[processor.locked_by] ?? processor.locked_by}</span>
-        </p>
-      )}
+      <Locked processor={processor} />
       {state === null ? <p class="processor-why">{strings.noTrackYet}</p> : <Why processor={processor} status={mine} />}
       {processor.name === 'prosody' && <Measured />}
       {processor.name === 'faces' && <Seen />}
+      {processor.name === 'eye_direction' && <Eyes />}
       {isGuess(processor.name) && <Guessed kind={processor.name} />}
       {(processor.name === 'voice_authenticity' || processor.name === 'face_authenticity') && (
         <EvidenceList processor={processor.name} />
@@ -62,30 +67,6 @@ function Processor({ processor }: { processor: ProcessorInfo }) {
       <Others processor={processor} />
       {processor.model !== '' && <p class="processor-model">{processor.model}</p>}
     </li>
-  );
-}
-
-function Why({ processor, status }: { processor: ProcessorInfo; status: ProcessorStatus | null }) {
-  const strings = useStrings();
-  const state = status?.state ?? 'unavailable';
-  const said = status?.reason || processor.reason;
-  const reason = strings.reasons[said] ?? said;
-  const text = strings.stateTexts[state];
-  return (
-    <>
-      {(text !== '' || reason !== '') && (
-        <p class="processor-why">
-          {text} {reason !== '' && <span class="reason">{reason}</span>}
-        </p>
-      )}
-      {!processor.available && processor.command !== '' && (
-        <div class="fix">
-          <span>{strings.runThis}</span>
-          <code class="command">{processor.command}</code>
-          <CopyButton text={processor.command} label={strings.copy} icon="copy" />
-        </div>
-      )}
-    </>
   );
 }
 
@@ -106,17 +87,23 @@ function Measured() {
 
 /** Who is before one's own camera; only shown while the observer is on. */
 function Seen() {
-  const strings = useStrings();
-  const meeting = useApp((state) => state.meeting);
-  if (meeting.seen === null || !isOn(meeting, 'faces', meeting.seen.track_id)) return null;
-  const { faces, facing_share: facing } = meeting.seen;
-  const parts = [strings.facesSeen(faces.length)];
-  if (facing !== null) parts.push(strings.facingShare(facing));
-  return <p class="processor-why">{parts.join(' · ')}</p>;
+  const seen = useSeen();
+  return seen === '' ? null : <p class="processor-why">{seen}</p>;
 }
 
-/** For how long a guess stands: a face changes within seconds, words are said once. */
-const GUESS_STAYS_MS: Record<Guess['kind'], number> = { expression: 4000, voice_emotion: 15_000, text_emotion: 20_000 };
+/** Where one's own eyes look; only shown while the observer is on. */
+function Eyes() {
+  const { eyes, text } = useEyes();
+  if (eyes === null) return null;
+  return (
+    <>
+      <p class="processor-why">{text}</p>
+      <p class="evidence-caution" lang="en">
+        {eyes.known_errors}
+      </p>
+    </>
+  );
+}
 
 /** What was last guessed of one's own face, voice or words. */
 function Guessed({ kind }: { kind: Guess['kind'] }) {

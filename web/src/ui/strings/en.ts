@@ -113,6 +113,14 @@ export const en = {
     bypass: 'Your original sound is sent.',
     unavailable: 'Does not run at the moment.',
   },
+  /** Of somebody else's tracks. */
+  othersStateTexts: {
+    on: '',
+    off: 'They have not switched it on.',
+    guard: '',
+    bypass: '',
+    unavailable: 'Does not run at the moment.',
+  },
   /** What the server says in few words; anything else is shown as it comes. */
   reasons: {
     starting: 'It is starting.',
@@ -185,7 +193,8 @@ export const en = {
   details: {
     of: (name: string) => `Details about ${name}`,
     intro: 'What the server found. It stays in this page, for ten minutes, and goes when you switch it off or leave.',
-    introOther: (name: string) => `Everything else that is found about ${name} goes to ${name} alone.`,
+    introHost: (name: string) => `What hosts may know. Everything else that is found about ${name} goes to ${name} alone.`,
+    introGuest: (name: string) => `What is found about ${name} goes to ${name}, and authenticity to the hosts, not to you.`,
     talking: 'Share of the talking',
     talked: (share: number, spoken: string) => `${(100 * share).toFixed(0)} % of what was spoken since you came (${spoken})`,
     nobodyTalked: 'Nobody has spoken since you came.',
@@ -197,8 +206,12 @@ export const en = {
     now: 'now',
     range: (low: string, high: string, last: string) => `between ${low} and ${high}, last ${last}`,
     nothingYet: 'Nothing found yet.',
+    noTrack: 'There is no microphone or camera that it could look into.',
     share: (label: string, share: number) => `${label} ${(100 * share).toFixed(0)} %`,
-    ofEvidence: (seconds: number, wanted: number) => `${seconds.toFixed(0)} of ${wanted.toFixed(0)} s that an answer needs`,
+    ofEvidence: (seconds: number, wanted: number) =>
+      seconds < wanted
+        ? `${seconds.toFixed(0)} of ${wanted.toFixed(0)} s that an answer needs`
+        : `${wanted.toFixed(0)} s that an answer needs, and more`,
     judgedBy: (model: string) => `Judged by ${model}`,
     rawScore: (score: number) => `raw score ${score.toFixed(2)}, higher for genuine`,
     windows: (count: number) => (count === 1 ? '1 window' : `${count} windows`),

@@ -112,6 +112,7 @@ export const zh: Strings = {
     bypass: '现在发送的是原始声音。',
     unavailable: '目前没有运行。',
   },
+  othersStateTexts: { on: '', off: '对方没有开启。', guard: '', bypass: '', unavailable: '目前没有运行。' },
   reasons: {
     starting: '正在启动。',
     'host is restarting': '正在重新启动，会自动恢复。',
@@ -183,7 +184,8 @@ export const zh: Strings = {
   details: {
     of: (name) => `关于${name}的详情`,
     intro: '服务器的发现。只保留在此页面中，最多十分钟；关闭相应功能或离开后即消失。',
-    introOther: (name) => `关于${name}的其他发现只发送给${name}本人。`,
+    introHost: (name) => `主持人可以知道的内容。关于${name}的其他发现只发送给${name}本人。`,
+    introGuest: (name) => `关于${name}的发现只发送给${name}本人，真实性结果还会发送给主持人，不会发送给您。`,
     talking: '发言占比',
     talked: (share, spoken) => `您加入以来，占全部发言的 ${(100 * share).toFixed(0)} %（${spoken}）`,
     nobodyTalked: '您加入以来还没有人发言。',
@@ -194,8 +196,12 @@ export const zh: Strings = {
     now: '现在',
     range: (low, high, last) => `介于 ${low} 和 ${high} 之间，最近为 ${last}`,
     nothingYet: '还没有结果。',
+    noTrack: '目前没有可供判断的麦克风或摄像头。',
     share: (label, share) => `${label}：${(100 * share).toFixed(0)} %`,
-    ofEvidence: (seconds, wanted) => `作出判断需要 ${wanted.toFixed(0)} 秒，已有 ${seconds.toFixed(0)} 秒`,
+    ofEvidence: (seconds, wanted) =>
+      seconds < wanted
+        ? `作出判断需要 ${wanted.toFixed(0)} 秒，已有 ${seconds.toFixed(0)} 秒`
+        : `已达到作出判断所需的 ${wanted.toFixed(0)} 秒`,
     judgedBy: (model) => `判断模型：${model}`,
     rawScore: (score) => `原始分数 ${score.toFixed(2)}，越高越真实`,
     windows: (count) => `${count} 个窗口`,
