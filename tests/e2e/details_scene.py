@@ -127,13 +127,13 @@ def looked() -> Finding:
 
 
 async def minutes(meeting: MockMeeting, page: Page) -> None:
-    """Four minutes, in which the person spoke, was silent, and spoke again; then what is found now."""
+    """Three and a half minutes, in which the person spoke, was silent, and spoke again; then what is found now."""
     faces = ["neutral"] * 9 + ["happy"] * 4 + ["neutral"] * 5 + ["surprise"] * 2 + ["sad"] * 3 + ["neutral"] * 4
     words = {3: "neutral", 6: "joy", 9: "joy", 17: "surprise", 21: "sadness"}
     for index, label in enumerate(faces):
-        for _ in range(3):
+        for _ in range(4):
             await meeting.emit("finding", finding=showed(label))
-            await skip(page, 2_900)
+            await skip(page, 1_900)
         if index not in (11, 12, 13):
             await meeting.emit("finding", finding=spoke(118 + 9 * (index * 7 % 5), 3.2 + 0.4 * (index * 3 % 4)))
         if index in words:

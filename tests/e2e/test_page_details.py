@@ -72,6 +72,8 @@ async def test_what_was_found_about_oneself_over_minutes(
         await expect(section(drawer, "Eye direction")).to_contain_text("at the screen 88 % of the last 30 s")
         await no_sideways_scroll(page)
         await visitor.photograph(f"details-{size[0]}-{'dark' if dark else 'light'}")
+        await shown.scroll_into_view_if_needed()
+        await visitor.photograph(f"details-bands-{size[0]}-{'dark' if dark else 'light'}")
         await section(drawer, "Face authenticity").scroll_into_view_if_needed()
         await visitor.photograph(f"details-evidence-{size[0]}-{'dark' if dark else 'light'}")
 

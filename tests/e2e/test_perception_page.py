@@ -1,5 +1,6 @@
 """A swapped face before the camera of a real, simulcasting Chromium: what the person reads about it, and how it ends."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -56,6 +57,13 @@ async def test_evidence_grows_before_ones_eyes_and_goes_when_switched_off(tmp_pa
         await expect(ada.page.get_by_text("1 face · turned to the screen", exact=False)).to_be_visible()
         await evidence.scroll_into_view_if_needed()
         await ada.photograph("evidence-1280-light")
+        await ada.page.get_by_role("button", name="Face: look closer").click()
+        drawer = ada.page.get_by_role("dialog", name="Details about Ada (you)")
+        await expect(drawer).to_contain_text("5 s that an answer needs, and more")
+        await expect(drawer).to_contain_text("Judged by meso-inception-4@")
+        await expect(drawer.get_by_role("img", name=re.compile(r"^Facial expression: \w+ \d+ %"))).to_be_visible()
+        await ada.photograph("details-real-1280-light")
+        await ada.page.keyboard.press("Escape")
         await ada.page.get_by_role("switch", name="Face authenticity", exact=True).click()
         await expect(evidence).to_have_count(0)
         await expect(ada.page.get_by_text("Face: look closer")).to_have_count(0)

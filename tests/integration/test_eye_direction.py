@@ -15,40 +15,26 @@ from media_processors.base import HostServices
 from media_processors.findings import EyeDirection
 from media_processors.settings import ProcessingSettings
 from media_processors.video.eyes import EyeDirectionObserver
-from models import catalog, environments
-from models.catalog import EnvironmentSource
 from models.client import InferenceClient
 from models.drawn_face import drawn_face
 from models.engine import SOCKET_NAME, Engine
 from models.questions import Landmarks, Picture
 from models.settings import ModelSettings
-from models.store import Located, Store
+from models.store import Store
+from tests.integration.landmarks_here import ENTRY, needs_landmarks, store_with_eyes
 from tests.integration.painted_eyes import with_irises_moved
 from tests.integration.watched_faces import Camera, Image, on_wall
 from tests.unit.models.faces import astronaut
-from tests.unit.models.test_models_cli import MIRROR, models, needs_mirror
+from tests.unit.models.test_models_cli import needs_mirror
 from tests.until import until
 
-ENTRY = catalog.load().get("mediapipe-landmarks")
-HERE = Store(ModelSettings().store_dir)
-pytestmark = [
-    pytest.mark.weights,
-    needs_mirror,
-    pytest.mark.skipif(
-        not isinstance(HERE.locate(ENTRY), Located), reason="needs MediaPipe: candor models setup landmarks"
-    ),
-]
+pytestmark = [pytest.mark.weights, needs_mirror, needs_landmarks]
 
 
 @pytest.fixture
 async def services(tmp_path: Path) -> AsyncIterator[HostServices]:
     """A store with YuNet from the mirror, and with the environment that this machine has."""
-    root = tmp_path / "models"
-    assert models(root, "pull", "--mirror", str(MIRROR), "yunet") == 0
-    assert isinstance(ENTRY.source, EnvironmentSource)
-    (root / "environments").mkdir()
-    environments.folder(root, ENTRY.source).symlink_to(environments.folder(HERE.root, ENTRY.source))
-    (root / "landmarks.lock").symlink_to(HERE.root / "landmarks.lock")
+    root = store_with_eyes(tmp_path / "models")
     engine = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=root))
     await engine.start()
     client = InferenceClient(tmp_path / SOCKET_NAME)
