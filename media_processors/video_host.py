@@ -184,8 +184,15 @@ class VideoHost:
             self.refresh()
             for tap in self._taps:
                 tap.introduce()
-            for track in list(self._tracks.values()):
-                track.tick(time.monotonic_ns(), self._available)
+            self._tick_tracks(time.monotonic_ns())
+
+    def _tick_tracks(self, now_ns: int) -> None:
+        """Where there is not enough time for all, the newest is given up first, and the others are judged anew without it."""
+        for track in reversed(self._tracks.values()):
+            if track.tick(now_ns, self._available):
+                for other in self._tracks.values():
+                    other.pace.reset()
+                return
 
     # --- the channel
 

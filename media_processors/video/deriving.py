@@ -297,20 +297,23 @@ class DerivedTrack:
 
     # --- now and then
 
-    def tick(self, now_ns: int, available: Mapping[str, VideoTransform]) -> None:
-        """Give up what cannot keep up, or try again."""
+    def tick(self, now_ns: int, available: Mapping[str, VideoTransform]) -> bool:
+        """Give up what cannot keep up, or try again. Whether it was given up just now."""
         if self._retry_ns:
             if now_ns >= self._retry_ns and self._tries < TRIES:
                 self._retry_ns = 0
                 self._begin()
                 self._show(available)
-        elif self._streams and (figure := self._too_slow(now_ns)):
+            return False
+        figure = self._too_slow(now_ns) if self._streams else ""
+        if figure:
             self._tries += 1
             self._counters.given_up += 1
             self._retry_ns = now_ns + RETRY_NS
             self._end()
             for name in self._streams:
                 self._status(name, "unavailable", f"{TOO_SLOW}: {figure}")
+        return bool(figure)
 
     def _too_slow(self, now_ns: int) -> str:
         busy_ns = now_ns - self._turn_since_ns if self._turn_since_ns else 0

@@ -400,3 +400,20 @@ async def test_a_worker_that_comes_back_is_found_again(start: Start) -> None:
     scene.film = Film(Camera(rate_hz=10), seq=1)
     scene.shoot()
     await scene.made(1)
+
+
+async def test_where_there_is_no_time_for_all_the_newest_is_given_up_and_the_others_judged_anew(start: Start) -> None:
+    scene = await start(negative())
+    for handle in (1, 2, 3):
+        scene.open(handle=handle)
+    await until(lambda: "" if len(scene.host._tracks) == 3 else "three tracks")
+    tracks = list(scene.host._tracks.values())
+    for turn, working in enumerate(([True, True, False], [True, False, False])):
+        now_ns = (1 + turn) * 2 * WINDOW_NS
+        for track in tracks:
+            track.pace.came(now_ns, 30)
+            track.pace.came(now_ns + WINDOW_NS, 60)
+        scene.host._tick_tracks(now_ns + WINDOW_NS)
+        assert [track.working for track in tracks] == working
+        scene.host._tick_tracks(now_ns + WINDOW_NS)
+        assert [track.working for track in tracks] == working
