@@ -41,9 +41,11 @@ needs_dist = pytest.mark.skipif(
 
 
 @asynccontextmanager
-async def chromium(film: Path | None = None) -> AsyncIterator[Browser]:
-    """A browser with a fresh profile and fake devices; `film` (y4m) is what its camera sees."""
+async def chromium(film: Path | None = None, speech: Path | None = None) -> AsyncIterator[Browser]:
+    """A browser with a fresh profile and fake devices; `film` (y4m) is what its camera sees, `speech` (WAVE) what it hears."""
     flags = FLAGS if film is None else [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
+    if speech is not None:
+        flags = [*flags, f"--use-file-for-fake-audio-capture={speech}"]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         try:
