@@ -91,6 +91,8 @@ export const en = {
     text_emotion: 'Emotion in words',
     voice_emotion: 'Emotion in the voice',
     face_authenticity: 'Face authenticity',
+    video_enhancement: 'Picture enhancement',
+    watermark: 'Label in the picture',
   } as Record<string, string>,
   processorTexts: {
     denoise: 'Removes background noise from your microphone before others hear it.',
@@ -104,13 +106,15 @@ export const en = {
     voice_emotion: 'Guesses the emotion in how you sound, as one of four words. Only you see it.',
     expression: 'Guesses what your face shows, as one of seven words. Only you see it.',
     face_authenticity: 'Weighs whether the face before your camera was swapped in. Only you and the hosts see what it finds.',
+    video_enhancement: 'Makes a small picture of your camera larger and clearer before others see it.',
+    watermark: 'Writes into the picture of your camera, for everybody to see, that its authenticity is not confirmed.',
   } as Record<string, string>,
   states: { on: 'On', off: 'Off', guard: 'Guard', bypass: 'Bypass', unavailable: 'Unavailable' },
   stateTexts: {
     on: '',
     off: 'Switched off for you.',
     guard: 'Paused because it would have swallowed speech. Your original sound is sent.',
-    bypass: 'Your original sound is sent.',
+    bypass: 'What you send goes out as it is.',
     unavailable: 'Does not run at the moment.',
   },
   /** Of somebody else's tracks. */
@@ -131,6 +135,9 @@ export const en = {
     language: 'It does not know the language that is spoken.',
     overloaded: 'The server is too busy for it and comes back to it by itself.',
     too_slow: 'It takes longer than there is time for.',
+    too_many: 'It is busy with too many others.',
+    large_enough: 'The picture is large enough without it.',
+    codec: 'It does not know the codec of this picture.',
     loses_speech: 'It was taking speech for noise.',
     narrowband: 'This sound has too narrow a band for it, as on a telephone.',
   } as Record<string, string>,
@@ -139,6 +146,8 @@ export const en = {
   lockedBy: {
     server: 'Decided by this server.',
     room: 'Decided for this room.',
+    on_alert:
+      'It goes on by itself while voice or face authenticity, if you have switched them on, says that you may be synthetic.',
     eu_workplace: 'Emotions are not inferred at work (EU AI Act, Art. 5), and attention is not measured.',
   } as Record<string, string>,
   noTrackYet: 'Applies once your microphone or camera is on.',
