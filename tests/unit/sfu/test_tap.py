@@ -14,6 +14,7 @@ from sfu.tap import (
     TapPacket,
     TapResult,
     TapSocket,
+    VideoResult,
     WantKeyframe,
     decode,
     encode,
@@ -43,6 +44,8 @@ def test_frames_of_a_message_come_back_in_order() -> None:
         RESULT,
         SelectLayer(3, 65535),
         WantKeyframe(2**32 - 1),
+        VideoResult(3, 7, 1, 2**32 - 1, b"picture"),
+        VideoResult(3, 7, 1, 0, b""),
         CloseTrack(3),
     ]
     assert list(decode(b"".join(encode(frame) for frame in frames))) == frames
