@@ -4,7 +4,7 @@ The host gets one layer, as any viewer would, and sends VP8 packets back. The wo
 a layer, so switching to the derived source or from it is a layer switch, at a key frame, in one unbroken numbering.
 
 - Until the first key frame came, and whenever the host is gone, silent for a second or says that it gives up, viewers get the
-  publisher's own layers. A host that was silent is trusted again after `RETURN_NS` of packets.
+  publisher's own layers. A host that was silent although it was given packets is trusted again after `RETURN_NS` of its own.
 - Key frames are asked of the host, never of the publisher, except by the host to begin decoding.
 - A result of an older epoch, of no picture that the host was given, or beyond what a track may send is dropped and counted; the
   results behind it are of no use without it, so they are dropped until a key frame, which is asked for.
@@ -37,6 +37,8 @@ RISE_AFTER_NS = 5_000_000_000
 """... and so long after the last change. It falls at once."""
 FALL_MIN = 0.95
 RETURN_NS = 2_000_000_000
+FED_NS = 500_000_000
+"""A host that was given nothing for so long has no reason to say anything: the camera is muted, or pauses."""
 RESULT_BYTES_MAX = 1_250
 """A larger payload does not fit into a datagram with everything around it."""
 RESULT_AGE_TICKS = 2 * 90_000
@@ -46,7 +48,7 @@ RESULT_AGE_TICKS = 2 * 90_000
 class DerivedSource(Source):
     """What viewers are fed from. It has no SSRC, for nobody sends it to us by RTP; its numbers are ours."""
 
-    __slots__ = ("_ask", "_clock", "_settles_ns", "_stream", "seq_ext")
+    __slots__ = ("_ask", "_clock", "_distrusted", "_settles_ns", "_stream", "seq_ext")
 
     def __init__(self, producer: Producer, stream: WatchConsumer, ask: Callable[[], None]) -> None:
         super().__init__(producer, 0, "derived")
@@ -56,20 +58,23 @@ class DerivedSource(Source):
         self._stream = stream
         self._ask = ask
         self._clock: ClockReading | None = None
+        self._distrusted = False
         self._settles_ns = 0
         """From when on it counts as live if packets go on to come."""
 
     def arrived(self, size_bytes: int, now_ns: int) -> None:
         """A packet came."""
-        if self.last_arrival_ns and now_ns - self.last_arrival_ns >= LIVE_WITHIN_NS:
+        silent = now_ns - self.last_arrival_ns >= LIVE_WITHIN_NS
+        if self._distrusted or (silent and now_ns < self._settles_ns):
             self._settles_ns = now_ns + RETURN_NS
+            self._distrusted = False
         self.last_arrival_ns = now_ns
         self.rate.add(size_bytes)
 
-    def end(self) -> None:
-        """The host says that no more will come."""
-        if self.last_arrival_ns:
-            self.last_arrival_ns = 1
+    def distrust(self) -> None:
+        """The host was silent when it should not have been, or says that no more will come: it has to show that it is back."""
+        self._distrusted = True
+        self.last_arrival_ns = min(self.last_arrival_ns, 1)
 
     def live(self, now_ns: int) -> bool:
         """Whether viewers may be fed from it."""
@@ -106,7 +111,9 @@ class DerivedVideo(WatchedVideo):
         self.bitrate_bps = START_BPS
         """What the host shall encode at."""
         self._changed = changed
-        self._live = False
+        self._told_live = False
+        self._fed_since_ns = 0
+        """0: the host is given nothing."""
         self._awaits_keyframe = True
         self._decided_ns = 0
 
@@ -141,7 +148,8 @@ class DerivedVideo(WatchedVideo):
     def result(self, result: VideoResult, now_ns: int) -> DropReason | None:
         """A packet from the host; None if it went on, or says that no more will come."""
         if not result.payload:
-            self._end(now_ns)
+            self._awaits_keyframe = True
+            self._leave_host(now_ns)
             return None
         try:
             descriptor = vp8.parse(result.payload)
@@ -176,11 +184,6 @@ class DerivedVideo(WatchedVideo):
         self._awaits_keyframe = True
         self._plane.want_keyframe(self.source, now_ns)
 
-    def _end(self, now_ns: int) -> None:
-        self._awaits_keyframe = True
-        self.source.end()
-        self._notice(now_ns)
-
     def tick(self, now_ns: int) -> None:
         """See `WatchedVideo`. Also notice that the host is silent."""
         super().tick(now_ns)
@@ -188,12 +191,25 @@ class DerivedVideo(WatchedVideo):
         self._notice(now_ns)
 
     def _notice(self, now_ns: int) -> None:
-        live = self.source.live(now_ns)
-        if not live:
-            self._give_back(now_ns)
-        if live is not self._live:
-            self._live = live
-            self._changed(live)
+        """Whether viewers may be fed from it; if not, whether that is the host's fault."""
+        fed = now_ns - self._stream.numbers().last_sent_ns < FED_NS
+        self._fed_since_ns = (self._fed_since_ns or now_ns) if fed else 0
+        if self.source.live(now_ns):
+            if not self._told_live:
+                self._told_live = True
+                self._changed(True)
+            return
+        self._give_back(now_ns)
+        owed_since_ns = max(self._fed_since_ns, self.source.last_arrival_ns)
+        if self._told_live and self._fed_since_ns and now_ns - owed_since_ns >= LIVE_WITHIN_NS:
+            self._leave_host(now_ns)
+
+    def _leave_host(self, now_ns: int) -> None:
+        self.source.distrust()
+        self._give_back(now_ns)
+        if self._told_live:
+            self._told_live = False
+            self._changed(False)
 
     def decide_bitrate(self, now_ns: int) -> bool:
         """Once a second: whether the host shall encode at another bitrate from now on."""

@@ -102,9 +102,10 @@ class Insights:
             return status("unavailable", info.reason)
         if not track.processors.get(info.name, False):
             return status("off")
-        if track.bypassed is not None and info.kind == "transform":
+        told = self._status.get((track.track_id, info.name))
+        if track.bypassed is not None and info.kind == "transform" and (told is None or told.state != "unavailable"):
             return status("bypass", track.bypassed)
-        return self._status.get((track.track_id, info.name)) or status("unavailable", STARTING)
+        return told or status("unavailable", STARTING)
 
     def announce(self, room: Room) -> None:
         """Tell a room how its processors are: at once, but at most every `ANNOUNCE_S`."""

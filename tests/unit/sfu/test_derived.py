@@ -193,13 +193,24 @@ async def test_the_hosts_death_costs_a_key_frame_and_it_comes_back_by_itself(sta
     assert viewer.unbroken()
 
 
+async def silent_for_a_second(stage: Stage) -> None:
+    """The host is given pictures and says nothing. Time passes by the argument of the ticks."""
+    now_ns = time.monotonic_ns()
+    assert stage.video is not None
+    stage.taps.tick_layers(now_ns)
+    for step_ns in range(0, S + 1, S // 4):
+        stage.producer.sources[""].fanout.newest_ns = now_ns + step_ns
+        stage.producer.sources[""].last_arrival_ns = now_ns + step_ns
+        stage.taps.tick_layers(now_ns + step_ns)
+
+
 async def test_a_host_that_is_silent_for_a_second_is_left_and_trusted_again_later(stage: Stage) -> None:
     viewer = await stage.live()
     assert stage.video is not None
     source = stage.video.source
-    stage.taps.tick_layers(time.monotonic_ns())
-    source.last_arrival_ns -= S
-    stage.taps.tick_layers(time.monotonic_ns())
+    stage.send()
+    await stage.take()
+    await silent_for_a_second(stage)
     assert viewer.consumer.target is stage.producer.sources[""]
     await stage.asked(SSRCS[""])
     assert stage.states == [("processed", ""), ("bypass", "late")]
@@ -211,6 +222,25 @@ async def test_a_host_that_is_silent_for_a_second_is_left_and_trusted_again_late
         assert not source.live(at_ns)
         source.arrived(0, at_ns)
     assert source.live(now_ns + RETURN_NS)
+
+
+async def test_silence_of_a_camera_is_not_the_hosts_fault(stage: Stage) -> None:
+    viewer = await stage.live()
+    stage.taps.tick_layers(time.monotonic_ns())
+    assert stage.video is not None
+    source = stage.video.source
+    source.last_arrival_ns -= 5 * S
+    stage.producer.sources[""].fanout.newest_ns -= 5 * S
+    stage.taps.tick_layers(time.monotonic_ns())
+    assert viewer.consumer.target is stage.producer.sources[""], "whatever comes first is shown"
+    assert stage.states == [("processed", "")]
+    stage.send()
+    await stage.take()
+    stage.taps.tick_layers(time.monotonic_ns())
+    await stage.answer(keyframe=True)
+    viewer.control.tick(time.monotonic_ns())
+    assert viewer.consumer.target is source, "trusted at once"
+    assert stage.states == [("processed", "")]
 
 
 async def test_a_host_that_gives_up_is_left_at_once(stage: Stage) -> None:
@@ -449,7 +479,7 @@ async def test_a_viewers_numbers_have_no_gap_whatever_comes(tmp_path: Path, step
                 viewer.control.tick(now_ns)
                 stage.taps.tick_layers(now_ns)
             elif step == "silence" and stage.video is not None:
-                stage.video.source.last_arrival_ns -= S
+                stage.video.source.distrust()
             elif step in ("off", "on", "epoch"):
                 on = on if step == "epoch" else step == "on"
                 epoch += step == "epoch"
