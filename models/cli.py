@@ -165,7 +165,7 @@ def _verify(names: list[str], store: Store) -> int:
     """Exit status 1 if a model is missing or not what the lock says."""
     lock = store.lock().models
     wrong = 0
-    here = [*sorted(lock), *_environments(store)]
+    here = [*sorted(lock), *(entry.name for entry in environments.installed(store.root))]
     for name in names or here:
         try:
             entry = _found(name, store)
@@ -179,12 +179,6 @@ def _verify(names: list[str], store: Store) -> int:
     if not names and not here:
         sys.stdout.write(f"nothing has been pulled into {store.root}\n")
     return 1 if wrong else 0
-
-
-def _environments(store: Store) -> list[str]:
-    """Models that live in an environment that was set up, whole or not."""
-    sources = [(entry.name, entry.source) for entry in catalog.load().model]
-    return [name for name, at in sources if isinstance(at, EnvironmentSource) and environments.is_here(store.root, at)]
 
 
 def _prefer(name: str, store: Store) -> int:
@@ -224,15 +218,20 @@ def _remove(names: list[str], store: Store) -> int:
     with store.alone():
         for name in names:
             before = store.size_bytes()
-            found = environments.find(name)
-            if found is not None and environments.remove(store.root, found[1]):
-                freed = before - store.size_bytes()
-            elif name in store.lock().models:
-                freed = store.remove(name)
-            else:
+            if name in store.lock().models:
+                store.remove(name)
+            elif not _remove_environment(name, store):
                 raise PullError(f"{name} is not in {store.root}")
-            sys.stdout.write(f"{name}: removed, {freed / 1e6:.1f} MB freed\n")
+            sys.stdout.write(f"{name}: removed, {(before - store.size_bytes()) / 1e6:.1f} MB freed\n")
     return 0
+
+
+def _remove_environment(name: str, store: Store) -> bool:
+    """Whether there was one."""
+    try:
+        return environments.remove(store.root, environments.get(name)[1])
+    except KeyError:
+        return False
 
 
 def _list(store: Store) -> None:

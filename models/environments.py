@@ -36,12 +36,27 @@ class InstalledEnvironment(BaseModel):
     """Path inside the environment -> sha256, hexadecimal."""
 
 
-def find(name: str) -> tuple[ModelEntry, EnvironmentSource] | None:
-    """The model of the catalog that lives in the environment `name`, or is called so itself."""
-    for entry in catalog.load().model:
-        if isinstance(entry.source, EnvironmentSource) and name in (entry.name, entry.source.name):
-            return entry, entry.source
-    return None
+def _all() -> list[tuple[ModelEntry, EnvironmentSource]]:
+    """Of the catalog."""
+    return [(entry, entry.source) for entry in catalog.load().model if isinstance(entry.source, EnvironmentSource)]
+
+
+def names() -> list[str]:
+    """Of all environments that the catalog has."""
+    return [source.name for _, source in _all()]
+
+
+def get(name: str) -> tuple[ModelEntry, EnvironmentSource]:
+    """The model that lives in the environment `name`, or is called so itself. Raises KeyError."""
+    for entry, source in _all():
+        if name in (entry.name, source.name):
+            return entry, source
+    raise KeyError(f"no environment {name!r}")
+
+
+def installed(root: Path) -> list[ModelEntry]:
+    """Models whose environment is in the store `root`, whole or not."""
+    return [entry for entry, source in _all() if is_here(root, source)]
 
 
 def command(source: EnvironmentSource) -> str:

@@ -37,7 +37,9 @@ class SetupError(Exception):
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `setup` to the commands of `candor models`."""
     parser = commands.add_parser("setup", help="install a package that needs an environment of its own, and check it")
-    parser.add_argument("name", choices=["landmarks"], help="landmarks: MediaPipe's face mesh, for eye direction")
+    parser.add_argument(
+        "name", choices=environments.names(), help="landmarks: MediaPipe's face mesh, for eye direction"
+    )
     parser.add_argument(
         "--find-links", type=Path, metavar="DIR", help="take the wheels from a folder, and ask no package index"
     )
@@ -52,10 +54,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run(arguments: argparse.Namespace, store: Store, budget_bytes: int) -> int:
     """Do what was asked. Returns the exit status. Raises SetupError, Busy, OSError."""
-    found = environments.find(arguments.name)
-    if found is None:
-        raise SetupError(f"the catalog has no environment {arguments.name!r}")
-    entry, source = found
+    entry, source = environments.get(arguments.name)
     wrong = _what_is_wrong(entry, store)
     if not wrong:
         sys.stdout.write(f"{source.name}: here and whole\n")

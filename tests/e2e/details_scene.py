@@ -1,9 +1,8 @@
 """Minutes of findings about the page's own person, and what the others may know: for the drawer of details.
 
-Time in the page passes as the test says: `SKIPS_TIME` must run before the page does.
+Time in the page is what the last finding says (`TOLD_TIME` must run before the page does), so that nothing depends on how busy
+the machine is.
 """
-
-from playwright.async_api import Page
 
 from media_processors.findings import (
     Expression,
@@ -17,15 +16,21 @@ from media_processors.findings import (
     SeenFace,
     TextEmotion,
     VoiceAuthenticity,
-    VoiceEmotion,
 )
 from tests.e2e.mock_meeting import MockMeeting
 
-SKIPS_TIME = """
-const begun = performance.now.bind(performance);
-let skippedMs = 0;
-performance.now = () => begun() + skippedMs;
-window.skipMs = (ms) => { skippedMs += ms; };
+TOLD_TIME = """
+const begunMs = performance.now();
+let toldMs = 0;
+performance.now = () => begunMs + toldMs;
+window.WebSocket = class extends WebSocket {
+  constructor(...args) {
+    super(...args);
+    this.addEventListener('message', ({ data }) => {
+      toldMs = Math.max(toldMs, Number(/"finding".*"end_ms":(\\d+)/.exec(data)?.[1] ?? 0));
+    });
+  }
+};
 """
 AUDIO = ("prosody", "text_emotion", "voice_emotion", "voice_authenticity")
 VIDEO = ("expression", "faces", "eye_direction", "face_authenticity")
@@ -82,11 +87,6 @@ def said(label: str) -> Finding:
     return TextEmotion(**_about("self-microphone"), segment_id="s1", known_errors="66 % (model card).", **guess)
 
 
-def sounded(label: str) -> Finding:
-    guess = {"label": label, "probability": 0.8, "probabilities": {label: 0.8}, "known_errors": "63 % (SUPERB)."}
-    return VoiceEmotion(**_about("self-microphone"), speech_ms=4000, **guess)
-
-
 def voice(person: str = "self", **changes: object) -> Finding:
     track = "self-microphone" if person == "self" else f"{person}-mic"
     fields = {
@@ -126,34 +126,41 @@ def looked() -> Finding:
     return EyeDirection(**_about("self-camera"), face_id="face-1", eyes="open", **towards, **shares)
 
 
-async def minutes(meeting: MockMeeting, page: Page) -> None:
-    """Three and a half minutes, in which the person spoke, was silent, and spoke again; then what is found now."""
-    faces = ["neutral"] * 9 + ["happy"] * 4 + ["neutral"] * 5 + ["surprise"] * 2 + ["sad"] * 3 + ["neutral"] * 4
-    words = {3: "neutral", 6: "joy", 9: "joy", 17: "surprise", 21: "sadness"}
-    for index, label in enumerate(faces):
-        for _ in range(4):
-            await meeting.emit("finding", finding=showed(label))
-            await skip(page, 1_900)
-        if index not in (11, 12, 13):
-            await meeting.emit("finding", finding=spoke(118 + 9 * (index * 7 % 5), 3.2 + 0.4 * (index * 3 % 4)))
-        if index in words:
-            await meeting.emit("finding", finding=said(words[index]))
-    for finding in (voice(), face(), seen(), looked(), showed("neutral")):
-        await meeting.emit("finding", finding=finding)
+class Timeline:
+    """What a meeting sends over minutes that nobody has to wait for."""
 
+    def __init__(self, meeting: MockMeeting) -> None:
+        self._meeting = meeting
+        self._now_ms = 0
 
-async def skip(page: Page, ms: int) -> None:
-    """Let so much time pass in the page."""
-    await page.evaluate("(ms) => window.skipMs(ms)", ms)
+    async def find(self, finding: Finding) -> None:
+        """Send a finding."""
+        await self._meeting.emit("finding", finding=finding.model_copy(update={"end_ms": self._now_ms}))
 
+    async def skip(self, ms: int) -> None:
+        """Let so much time pass."""
+        self._now_ms += ms
+        await self.find(seen())
 
-async def talk_in_turn(meeting: MockMeeting, page: Page) -> None:
-    """The person 96 s, Ada 54, Noor 30, and the moments that the page takes to hear of it."""
-    turns = (("Mira Lindqvist (you)", "self", 96_000), ("Ada Byron", "ada", 54_000), ("Noor Haddad", "noor", 30_000))
-    for name, person, ms in turns:
-        speaker = {"participant_id": person, "track_id": f"{person}-mic", "level_dbov": -22}
-        await meeting.emit("active_speakers", speakers=[speaker])
-        await page.locator(f'.tile-speaking[aria-label="{name}"]').wait_for()
-        await skip(page, ms)
-    await meeting.emit("active_speakers", speakers=[])
-    await page.locator(".tile-speaking").wait_for(state="detached")
+    async def talk_in_turn(self) -> None:
+        """The person 96 s, Ada 54, Noor 30."""
+        for person, ms in (("self", 96_000), ("ada", 54_000), ("noor", 30_000)):
+            speaker = {"participant_id": person, "track_id": f"{person}-mic", "level_dbov": -22}
+            await self._meeting.emit("active_speakers", speakers=[speaker])
+            await self.skip(ms)
+        await self._meeting.emit("active_speakers", speakers=[])
+
+    async def minutes(self) -> None:
+        """Four and a half, in which the person spoke, was silent, and spoke again; then what is found now."""
+        faces = ["neutral"] * 9 + ["happy"] * 4 + ["neutral"] * 5 + ["surprise"] * 2 + ["sad"] * 3 + ["neutral"] * 4
+        words = {3: "neutral", 6: "joy", 9: "joy", 17: "surprise", 21: "sadness"}
+        for index, label in enumerate(faces):
+            for _ in range(3):
+                await self.find(showed(label))
+                await self.skip(3_400)
+            if index not in (11, 12, 13):
+                await self.find(spoke(118 + 9 * (index * 7 % 5), 3.2 + 0.4 * (index * 3 % 4)))
+            if index in words:
+                await self.find(said(words[index]))
+        for finding in (voice(), face(), looked(), showed("neutral")):
+            await self.find(finding)

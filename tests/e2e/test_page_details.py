@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
-from tests.e2e.details_scene import SKIPS_TIME, everything, face, minutes, showed, talk_in_turn, voice
+from tests.e2e.details_scene import TOLD_TIME, Timeline, everything, face, showed, voice
 from tests.e2e.details_scene import seen as face_seen
 from tests.e2e.mock_meeting import MockMeeting
 from tests.e2e.page_scenes import crowd, join, no_sideways_scroll
@@ -45,13 +45,14 @@ async def test_what_was_found_about_oneself_over_minutes(
 ) -> None:
     crowd(meeting)
     everything(meeting)
-    async with visit(browser, size=size, dark=dark, script=SKIPS_TIME) as visitor:
+    async with visit(browser, size=size, dark=dark, script=TOLD_TIME) as visitor:
         page = await joined(visitor, meeting)
-        await talk_in_turn(meeting, page)
-        await minutes(meeting, page)
+        timeline = Timeline(meeting)
+        await timeline.talk_in_turn()
+        await timeline.minutes()
         drawer = await opened(page)
         await expect(section(drawer, "Share of the talking")).to_contain_text(
-            re.compile(r"5\d % of what was spoken since you came \(1 min [34]\d s\)")
+            "53 % of what was spoken since you came (1 min 36 s)"
         )
         speech = section(drawer, "Speech measures")
         await expect(
@@ -150,12 +151,12 @@ async def test_a_guest_reads_of_others_only_how_much_they_talk_and_a_host_their_
 ) -> None:
     crowd(meeting)
     everything(meeting, face_authenticity="off")
-    async with visit(browser, script=SKIPS_TIME) as visitor:
+    async with visit(browser, script=TOLD_TIME) as visitor:
         page = await joined(visitor, meeting)
-        await talk_in_turn(meeting, page)
+        await Timeline(meeting).talk_in_turn()
         await page.get_by_role("figure", name="Ada Byron").get_by_role("button", name="Details about").click()
         drawer = page.get_by_role("dialog", name="Details about Ada Byron")
-        await expect(drawer).to_contain_text(re.compile(r"(29|30|31) % of what was spoken since you came \(5\d s\)"))
+        await expect(drawer).to_contain_text("30 % of what was spoken since you came (54 s)")
         await expect(drawer.get_by_role("heading", level=3)).to_have_text(["Share of the talking"])
         await meeting.emit("room_changed", locked=False, hosts=["self", "ada"])
         found = section(drawer, "Voice authenticity")

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,40 @@ async def test_it_ends_when_nobody_asks_any_more(runner: LandmarksRunner) -> Non
     process.stdin.close()
     await until(lambda: "the end of the process" if process.returncode is None else "")
     assert process.returncode == 0
+
+
+PARENT = """
+import asyncio, sys
+from models.runners.landmarks import LandmarksRunner
+from tests.unit.models.test_landmarks import HANGS, WORKER, picture
+
+async def main():
+    runner = LandmarksRunner(WORKER)
+    await runner.start()
+    print(runner.child.pid, flush=True)
+    await runner.run([picture(HANGS)])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+async def test_it_does_not_outlive_an_engine_that_is_killed_while_it_hangs() -> None:
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    stat = Path(f"/proc/{int(await parent.stdout.readline())}/stat")
+    await until(lambda: "" if stat.read_text().rpartition(")")[2].split()[0] == "S" else "a process that waits")
+    parent.kill()
+    await parent.wait()
+    await until(lambda: "the end of the process" if _runs(stat) else "")
+
+
+def _runs(stat: Path) -> bool:
+    """Not if it is gone, or only waits for somebody to read its exit status."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("size_bytes", [MAX_REQUEST_BYTES + 1, 2**32 - 1])

@@ -65,8 +65,8 @@ export interface MeetingState {
   faces: Record<string, Record<string, FaceAuthenticity>>;
   /** Who was in one's own picture last. */
   seen: Faces | null;
-  /** Where one's own eyes looked last. */
-  eyes: EyeDirection | null;
+  /** Where one's own eyes looked last, and when that came. */
+  eyes: { found: EyeDirection; atMs: number } | null;
   /** What was last guessed of one's own face, voice or words, and when that came. */
   guesses: Partial<Record<Guess['kind'], { found: Guess; atMs: number }>>;
   /** What was measured and guessed of oneself in the last minutes, oldest first. */
@@ -263,7 +263,7 @@ function applyFinding(state: MeetingState, finding: Finding, nowMs: number): Mee
     case 'faces':
       return { ...state, seen: finding };
     case 'eye_direction':
-      return { ...state, eyes: finding };
+      return { ...state, eyes: { found: finding, atMs: nowMs } };
     case 'expression':
     case 'voice_emotion':
     case 'text_emotion':
@@ -323,7 +323,7 @@ function keep(state: MeetingState, stands: (found: Found) => boolean, past: (mom
     voices: kept(state.voices),
     faces: Object.fromEntries(Object.entries(state.faces).map(([id, faces]) => [id, kept(faces)])),
     seen: state.seen !== null && stands(state.seen) ? state.seen : null,
-    eyes: state.eyes !== null && stands(state.eyes) ? state.eyes : null,
+    eyes: state.eyes !== null && stands(state.eyes.found) ? state.eyes : null,
     guesses: Object.fromEntries(Object.entries(state.guesses).filter(([, guess]) => stands(guess.found))),
     history: state.history.filter(past),
   };

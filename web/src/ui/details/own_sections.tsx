@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from 'preact';
 import { bands, stretches, type Guess } from '../../client';
-import { useApp, useNow, useStrings } from '../hooks';
+import { useApp, useNow, useStrings, useUntil } from '../hooks';
 import { Locked, ProcessorSwitch, Why } from '../panels/processor_parts';
 import { isOn, myStatus } from '../processing';
 import { BandChart, LineChart, TimeAxis, type Span } from './charts';
@@ -110,12 +110,16 @@ export function useSeen(): string {
   return parts.join(' · ');
 }
 
-/** Where one's own eyes look; null unless the observer is on and has seen them. */
+/** Eyes that are not seen any more are not told of either. */
+const EYES_STAY_MS = 4000;
+
+/** Where one's own eyes look; null unless the observer is on and has just seen them. */
 export function useEyes() {
   const strings = useStrings();
   const meeting = useApp((state) => state.meeting);
-  const { eyes } = meeting;
-  if (eyes === null || !isOn(meeting, 'eye_direction', eyes.track_id)) return { eyes: null, text: '' };
+  const eyes = meeting.eyes?.found ?? null;
+  const fresh = useUntil(meeting.eyes === null ? 0 : meeting.eyes.atMs + EYES_STAY_MS);
+  if (eyes === null || !fresh || !isOn(meeting, 'eye_direction', eyes.track_id)) return { eyes: null, text: '' };
   const parts = [strings.eyesAre[eyes.eyes]];
   if (eyes.eyes === 'open' && eyes.at_screen !== null) parts.push(strings.eyesAt(eyes.at_screen));
   if (eyes.screen_share !== null) parts.push(strings.screenShare(eyes.screen_share));
