@@ -213,6 +213,8 @@ class DerivedVideo(WatchedVideo):
 
     def decide_bitrate(self, now_ns: int) -> bool:
         """Once a second: whether the host shall encode at another bitrate from now on."""
+        if not self._told_live:
+            return False
         viewers = (c for c in self._stream.producer.consumers if isinstance(c, Consumer) and c.target is self.source)
         shares = [viewer.share_bps for viewer in viewers if viewer.share_bps is not None]
         allowed = min(CEILING_BPS, max(FLOOR_BPS, int(min(shares, default=CEILING_BPS) * SHARE_USED)))

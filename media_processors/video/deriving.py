@@ -26,7 +26,7 @@ from media_processors.frames import TrackRef
 from media_processors.video.decode import VideoDecoder
 from media_processors.video.depacketize import EncodedFrame, FrameAssembler, SightCounters
 from media_processors.video.encode import CLOCK_HZ, Vp8Encoder, useful_bps
-from media_processors.video.pace import RETRY_NS, TRIES, WINDOW_NS, Pace
+from media_processors.video.pace import PATIENCE_NS, RETRY_NS, TRIES, Pace
 from media_processors.video.packetize import Vp8Packetizer
 from media_processors.video.watching import ASK_AGAIN_NS, QUEUE_NS, QUEUE_PACKETS
 from sfu.tap import OpenTrack, SelectLayer, TapFrame, TapPacket, VideoResult, WantKeyframe
@@ -317,7 +317,7 @@ class DerivedTrack:
 
     def _too_slow(self, now_ns: int) -> str:
         busy_ns = now_ns - self._turn_since_ns if self._turn_since_ns else 0
-        return f"{busy_ns / 1e9:.0f} s for a picture" if busy_ns > WINDOW_NS else self.pace.too_slow(now_ns)
+        return f"{busy_ns / 1e9:.0f} s for a picture" if busy_ns > PATIENCE_NS else self.pace.too_slow(now_ns)
 
     def _show(self, available: Mapping[str, VideoTransform]) -> None:
         for name in self.opened.processors:

@@ -2,10 +2,14 @@
 
 from collections import deque
 
-WINDOW_NS = 3_000_000_000
+WINDOW_NS = 2_000_000_000
+"""What rates are measured over."""
+PATIENCE_NS = 3_000_000_000
+"""How long it must have been too slow: a moment in which the machine has something else to do is not the transform's fault."""
 PICTURES_PER_S_MIN = 10.0
-"""Below this a picture stutters; but nothing makes more of a camera than it sends."""
-SHARE_MIN = 0.8
+"""Below this a picture stutters ..."""
+SHARE_MIN = 0.5
+"""... but of a camera that sends few nobody makes more: there it is half of what comes."""
 BEHIND_MS_MAX = 250.0
 RETRY_NS = 60_000_000_000
 TRIES = 3
@@ -13,7 +17,7 @@ KEPT = 512
 
 
 class Pace:
-    """Pictures in and out, and how late they are, over the last three seconds."""
+    """Pictures in and out, and how late they are, over the last two seconds."""
 
     def __init__(self) -> None:
         self.latencies_ms: deque[float] = deque(maxlen=KEPT)
@@ -22,10 +26,13 @@ class Pace:
         self._out: deque[tuple[int, float]] = deque()
         self._since_ns = 0
         """When the first picture came."""
+        self._slow_since_ns = 0
+        """0: it keeps up."""
 
     def reset(self) -> None:
         """A new attempt: nothing is held against it."""
         self._since_ns = 0
+        self._slow_since_ns = 0
         self._in.clear()
         self._out.clear()
 
@@ -46,7 +53,15 @@ class Pace:
         return len(self._in) / window_s, len(self._out) / window_s
 
     def too_slow(self, now_ns: int) -> str:
-        """By how much, in words; empty if it keeps up, or it is too early to tell, or the camera pauses."""
+        """By how much, in words, if it has been so for `PATIENCE_NS`; else empty. Ask a few times a second."""
+        figure = self._slow_now(now_ns)
+        if not figure:
+            self._slow_since_ns = 0
+            return ""
+        self._slow_since_ns = self._slow_since_ns or now_ns
+        return figure if now_ns - self._slow_since_ns >= PATIENCE_NS else ""
+
+    def _slow_now(self, now_ns: int) -> str:
         if not self._since_ns or now_ns - self._since_ns < WINDOW_NS:
             return ""
         came, went = self.rates(now_ns)

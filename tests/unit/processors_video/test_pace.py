@@ -5,44 +5,52 @@ from media_processors.video.pace import Pace
 S = 1_000_000_000
 
 
-def filmed(pace: Pace, seconds: float, in_per_s: int, out_per_s: int, behind_ms: float = 20) -> int:
-    """Pictures from second 1 on; the end."""
-    for number in range(int(seconds * in_per_s)):
-        pace.came(S + number * S // in_per_s)
-    for number in range(int(seconds * out_per_s)):
-        pace.went(S + number * S // out_per_s, behind_ms)
-    return S + int(seconds * S)
+def judged(pace: Pace, seconds: float, in_per_s: int, out_per_s: int, behind_ms: float = 20, since_ns: int = S) -> str:
+    """What is said of so many pictures, asked four times a second; the last answer."""
+    answer = ""
+    for step in range(int(seconds * 60)):
+        now_ns = since_ns + step * S // 60
+        if step % (60 // in_per_s) == 0:
+            pace.came(now_ns)
+        if step % (60 // out_per_s) == 0:
+            pace.went(now_ns, behind_ms)
+        if step % 15 == 14:
+            answer = pace.too_slow(now_ns)
+    return answer
 
 
 def test_what_keeps_up_is_left_alone() -> None:
     pace = Pace()
-    assert pace.too_slow(filmed(pace, 5, 30, 30)) == ""
-    assert pace.rates(6 * S) == (30.0, 30.0)
+    assert judged(pace, 8, 30, 30) == ""
+    assert pace.rates(9 * S) == (30.0, 30.0)
 
 
-def test_few_pictures_of_many_are_too_slow_but_not_before_three_seconds_are_over() -> None:
+def test_few_pictures_of_many_are_too_slow_when_that_lasts() -> None:
+    assert judged(Pace(), 4.8, 30, 5) == ""
+    assert judged(Pace(), 6, 30, 5) == "5.0 pictures/s of 30.0"
+
+
+def test_a_bad_moment_is_forgotten() -> None:
     pace = Pace()
-    now_ns = filmed(pace, 4, 30, 5)
-    assert pace.too_slow(3 * S) == ""
-    assert pace.too_slow(now_ns) == "5.0 pictures/s of 30.0"
+    assert judged(pace, 4, 30, 5) == ""
+    assert judged(pace, 4, 30, 30, since_ns=5 * S) == ""
+    assert judged(pace, 4, 30, 5, since_ns=9 * S) == ""
 
 
 def test_what_is_a_quarter_of_a_second_behind_is_too_slow() -> None:
-    pace = Pace()
-    assert pace.too_slow(filmed(pace, 4, 30, 30, behind_ms=400)) == "400 ms behind"
+    assert judged(Pace(), 6, 30, 30, behind_ms=400) == "400 ms behind"
 
 
 def test_a_camera_that_sends_little_or_pauses_is_not_held_against_it() -> None:
     pace = Pace()
-    now_ns = filmed(pace, 4, 5, 5)
-    assert pace.too_slow(now_ns) == ""
-    assert pace.too_slow(now_ns + 10 * S) == ""
+    assert judged(pace, 8, 6, 4) == ""
+    assert pace.too_slow(20 * S) == ""
+    assert pace.too_slow(30 * S) == ""
 
 
 def test_a_new_attempt_begins_with_nothing() -> None:
     pace = Pace()
-    now_ns = filmed(pace, 4, 30, 1)
+    assert judged(pace, 6, 30, 1)
     pace.reset()
-    assert pace.too_slow(now_ns) == ""
-    pace.came(now_ns)
-    assert pace.too_slow(now_ns + 2 * S) == ""
+    assert pace.too_slow(7 * S) == ""
+    assert judged(pace, 4.5, 30, 1, since_ns=7 * S) == ""

@@ -410,6 +410,7 @@ async def test_the_host_encodes_for_the_narrowest_viewer(stage: Stage) -> None:
     viewer = await stage.live()
     other = Viewer(stage, stage.producer, 0x4321)
     now_ns = time.monotonic_ns()
+    stage.taps.tick_layers(now_ns)
     viewer.control.remb(400_000, [viewer.consumer.ssrc], now_ns)
     for control in (viewer.control, other.control):
         control.tick(now_ns)
