@@ -14,7 +14,8 @@ from candor.settings import load
 from media_processors.findings import Expression, FaceAuthenticity, Faces, Finding, VoiceAuthenticity
 from signaling.protocol import messages as wire
 from tests.integration.caption_rig import SHARED_MEDIA, load_wav
-from tests.integration.test_faces import on_wall, portrait, shared
+from tests.integration.test_faces import portrait, shared
+from tests.integration.watched_faces import on_wall
 from tests.unit.models.test_models_cli import MIRROR, models, needs_mirror
 from tests.until import until
 
