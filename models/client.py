@@ -10,6 +10,7 @@ import structlog
 
 from models import wire
 from models.errors import DeadlineError, EngineGoneError, FailedError, LoadingError, OverloadedError, from_wire
+from models.precision import Precision
 from models.questions import Answer, Question, answer_from_wire
 from models.speech import Transcript, Utterance
 
@@ -81,13 +82,20 @@ class InferenceClient:
             raise FailedError(f"{model} answered {type(answer).__name__}, not {wanted.__name__}")
         return Answered(answer, version)
 
-    async def load(self, model: str, timeout_ms: float = 120_000) -> None:
-        """Have the engine load `model`. Raises InferenceError; UnavailableError says what would help."""
-        await self._ask("load", {"model": model}, timeout_ms)
+    async def load(self, model: str, precision: Precision | None = None, timeout_ms: float = 120_000) -> str:
+        """Have the engine load `model`; returns its version. Raises InferenceError; UnavailableError says what would help.
 
-    async def reload(self, model: str, timeout_ms: float = 120_000) -> str:
+        `precision` is for when it is loaded: one that is already here stays as it is.
+        """
+        return str((await self._ask("load", {"model": model, "precision": precision}, timeout_ms))["version"])
+
+    async def reload(self, model: str, precision: Precision | None = None, timeout_ms: float = 120_000) -> str:
         """Have the engine exchange `model` for what the store has now; returns its version. Raises InferenceError."""
-        return str((await self._ask("reload", {"model": model}, timeout_ms))["version"])
+        return str((await self._ask("reload", {"model": model, "precision": precision}, timeout_ms))["version"])
+
+    async def unload(self, model: str) -> None:
+        """Have the engine let `model` go after its last call; whoever asks it again has it loaded again. Raises InferenceError."""
+        await self._ask("unload", {"model": model}, 5_000)
 
     async def stats(self) -> dict[str, Any]:
         """Counters per loaded model. Raises InferenceError."""

@@ -3,10 +3,12 @@
 A host connects to `engine.sock` and sends `{id, op, ...}`; the answer is `{id, ok: true, result}` or `{id, ok: false, error}`.
 
     ask     {model, room_id, deadline_ms, question}  -> {answer (`models.questions`), model: name@version}
-    load    {model}                                  -> {version}, once the model is ready
-    reload  {model}                                  -> {version}, of what the store has now; calls that run end with the old one
+    load    {model, precision?}                      -> {version}, once the model is ready
+    reload  {model, precision?}                      -> {version}, of what the store has now; calls that run end with the old one
     unload  {model}                                  -> {}, the model goes after its last call
     stats   {}                                       -> {model: counters}
+
+`precision` (fp32, bf16, int8) counts until another is told; without it the old wish stays, and without any wish what was measured.
 
 Models are loaded when first asked for, or at the start (`preload`). Each has its own batcher, so a slow one delays nobody else.
 """
@@ -21,8 +23,16 @@ import structlog
 
 from models import catalog, journal, wire
 from models.catalog import Catalog
-from models.errors import FailedError, InferenceError, LoadingError, OverloadedError, UnavailableError
+from models.errors import (
+    FailedError,
+    InferenceError,
+    LoadingError,
+    OverloadedError,
+    RefusedError,
+    UnavailableError,
+)
 from models.journal import Journal
+from models.precision import PRECISIONS, Precision
 from models.questions import Text, question_from_wire
 from models.settings import ModelSettings
 from models.shelf import Shelf
@@ -88,9 +98,11 @@ class Engine:
             case "ask":
                 return await self._ask(message)
             case "load":
+                self._wish(message)
                 return {"version": (await self.shelf.get(str(message["model"]))).version}
             case "reload":
-                return {"version": await self.shelf.reload(str(message["model"]))}
+                precision = wanted_precision(message)
+                return {"version": await self.shelf.reload(str(message["model"]), precision)}
             case "unload":
                 await self.shelf.unload(str(message["model"]))
                 return {}
@@ -98,6 +110,11 @@ class Engine:
                 return {name: model.stats() for name, model in self.shelf.loaded().items()}
             case other:
                 raise ValueError(f"unknown op {other!r}")
+
+    def _wish(self, message: dict[str, Any]) -> None:
+        precision = wanted_precision(message)
+        if precision is not None:
+            self.shelf.wish(str(message["model"]), precision)
 
     async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
@@ -112,6 +129,17 @@ class Engine:
             raise UnavailableError(f"language: {model.entry.name} does not know {question.language!r}")
         answer = await model.ask(question, str(message["room_id"]), max(0.0, until_s - loop.time()) * 1000)
         return {"answer": answer.to_wire(), "model": model.full_version}
+
+
+def wanted_precision(message: dict[str, Any]) -> Precision | None:
+    """What a message says of precision. Raises ValueError for one that nobody knows."""
+    name = message.get("precision")
+    if name is None:
+        return None
+    for precision in PRECISIONS:
+        if name == precision:
+            return precision
+    raise ValueError(f"precision {name!r}")
 
 
 class Connection:
@@ -155,7 +183,7 @@ class Connection:
         except InferenceError as error:
             self._reply(message.get("id"), error)
         except (KeyError, TypeError, ValueError) as error:
-            self._reply(message.get("id"), FailedError(f"malformed request: {error}"))
+            self._reply(message.get("id"), RefusedError(f"malformed request: {error}"))
         except Exception as error:  # whatever it is, who asked is told
             log.error("request_failed", op=str(message.get("op")), error=type(error).__name__)
             self._reply(message.get("id"), FailedError(type(error).__name__))

@@ -7,6 +7,7 @@
     │   └── LoadingError   because the model was still being loaded
     ├── EngineGoneError    the engine process is not there; it is being restarted
     └── FailedError        the model or its process broke on this request
+        └── RefusedError   the model does not take this question; it would not tomorrow either
 
 `code` is stable and crosses the socket; `ERRORS` maps it back to the class.
 """
@@ -72,9 +73,24 @@ class FailedError(InferenceError):
     retryable = True
 
 
+class RefusedError(FailedError):
+    """The question is malformed, of the wrong kind, or of a size that this model does not take."""
+
+    code = "refused"
+    retryable = False
+
+
 ERRORS: dict[str, type[InferenceError]] = {
     error.code: error
-    for error in (UnavailableError, OverloadedError, DeadlineError, LoadingError, EngineGoneError, FailedError)
+    for error in (
+        UnavailableError,
+        OverloadedError,
+        DeadlineError,
+        LoadingError,
+        EngineGoneError,
+        FailedError,
+        RefusedError,
+    )
 }
 
 

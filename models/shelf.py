@@ -15,8 +15,9 @@ from models.batching import Batcher
 from models.catalog import Catalog, ModelEntry
 from models.errors import InferenceError, UnavailableError
 from models.journal import Journal
+from models.precision import Device, Precision
 from models.questions import Answer, Question
-from models.runners import Runner, create_runner
+from models.runners import Runner, create_runner, is_tunable
 from models.settings import ModelSettings
 from models.store import CorruptModelError, Store
 
@@ -97,13 +98,16 @@ class LoadedModel:
             await self.runner.close()
 
     def stats(self) -> dict[str, Any]:
-        """Counters and figures."""
+        """Counters and figures. `device` and `precision` are told by models of the hub alone; the others have no choice."""
+        placement = getattr(self.runner, "placement", None)
         return dataclasses.asdict(self.batcher.stats) | {
             "queued": self.batcher.queued,
             "state": self.state,
             "version": self.version,
             "memory_bytes": self.memory_bytes,
             "load_s": round(self.load_s, 3),
+            "device": placement.device if placement else None,
+            "precision": placement.precision if placement else None,
         }
 
 
@@ -116,6 +120,7 @@ class Shelf:
         self._journal = journal
         self._settings = settings
         self._models: dict[str, LoadedModel] = {}
+        self._wishes: dict[str, Precision] = {}
         self._loading = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[LoadedModel]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -137,7 +142,7 @@ class Shelf:
     async def _load_for_all(self, name: str) -> LoadedModel:
         async with self._loading:
             if name not in self._models:
-                self._models[name] = await self._load(name)
+                self._models[name] = await self._load(name, self._wishes.get(name))
             return self._models[name]
 
     def _loaded(self, name: str, task: "asyncio.Task[LoadedModel]") -> None:
@@ -145,13 +150,19 @@ class Shelf:
         if not task.cancelled():
             task.exception()  # everybody who waited may be gone
 
-    async def reload(self, name: str) -> str:
+    def wish(self, name: str, precision: Precision) -> None:
+        """Whenever `name` is loaded from now on, in this precision."""
+        self._wishes[name] = precision
+
+    async def reload(self, name: str, precision: Precision | None = None) -> str:
         """Exchange a model for what the store has now; returns its version. Calls that run end with the old one.
 
-        Raises UnavailableError, and the old one stays.
+        Raises UnavailableError; then the old one stays, and so does the precision that was wished for before.
         """
         async with self._loading:
-            fresh = await self._load(name)
+            fresh = await self._load(name, precision or self._wishes.get(name))
+            if precision is not None:
+                self._wishes[name] = precision
             old = self._models.get(name)
             self._models[name] = fresh
             if old is not None:
@@ -177,7 +188,7 @@ class Shelf:
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
-    async def _load(self, name: str) -> LoadedModel:
+    async def _load(self, name: str, precision: Precision | None) -> LoadedModel:
         entry = self._entry(name)
         if (banned_s := self._journal.banned_s(name)) > 0:
             minutes = math.ceil(banned_s / 60)
@@ -186,7 +197,13 @@ class Shelf:
                 f"candor models verify {name}",
                 retry_s=banned_s,
             )
-        runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings)
+        if precision is None:
+            runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings)
+        elif not is_tunable(entry):
+            raise UnavailableError(f"{name} computes in one precision only")
+        else:
+            wished: dict[Device, Precision] = {"cpu": precision, "cuda": precision}
+            runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings, wished)
         model = LoadedModel(entry, version, runner, self._journal, self._settings.max_queued)
         self._make_room(entry)
         try:

@@ -14,7 +14,16 @@ from models import wire
 from models.catalog import ModelEntry
 from models.client import GRACE_MS, MAX_UNSENT_BYTES, InferenceClient
 from models.engine import SOCKET_NAME, Engine
-from models.errors import DeadlineError, EngineGoneError, FailedError, OverloadedError, UnavailableError, from_wire
+from models.errors import (
+    DeadlineError,
+    EngineGoneError,
+    FailedError,
+    OverloadedError,
+    RefusedError,
+    UnavailableError,
+    from_wire,
+)
+from models.questions import Text
 from models.settings import ModelSettings
 from models.speech import Transcript, Utterance, Word
 from models.store import Store
@@ -115,6 +124,31 @@ async def test_a_malformed_request_is_refused_and_the_connection_lives(client: I
     with pytest.raises(FailedError, match="unknown op"):
         await client._ask("sing", {}, 1_000)
     await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+
+
+async def test_what_a_model_does_not_take_is_refused_for_good(client: InferenceClient) -> None:
+    with pytest.raises(RefusedError, match="takes no text") as caught:
+        await client.ask("pocketsphinx-en-us", Text("hello", "en"), Transcript, room_id="room", deadline_ms=1_000)
+    assert not caught.value.retryable
+
+
+async def test_a_model_goes_when_told_and_comes_again_when_asked(client: InferenceClient, runner: Runner) -> None:
+    assert await client.load("pocketsphinx-en-us") == "1"
+    await client.unload("pocketsphinx-en-us")
+    assert await client.stats() == {}
+    await until(lambda: "" if runner.closed else "the end of what was unloaded")
+    await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+    assert list(await client.stats()) == ["pocketsphinx-en-us"]
+
+
+async def test_a_model_with_one_precision_takes_no_other(client: InferenceClient) -> None:
+    with pytest.raises(UnavailableError, match="one precision only"):
+        await client.load("pocketsphinx-en-us", "int8")
+
+
+async def test_a_precision_that_nobody_knows_is_refused(client: InferenceClient) -> None:
+    with pytest.raises(RefusedError, match="precision 'fp7'"):
+        await client._ask("reload", {"model": "pocketsphinx-en-us", "precision": "fp7"}, 1_000)
 
 
 async def test_bytes_that_are_no_message_end_that_connection_only(client: InferenceClient, tmp_path: Path) -> None:
