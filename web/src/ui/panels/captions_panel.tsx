@@ -2,7 +2,7 @@ import type { CaptionLine } from '../../client';
 import { Avatar, Switch } from '../controls';
 import { useApp, useController, useStrings } from '../hooks';
 import { CaptionQuality, CaptionText } from '../tile';
-import { PanelFrame } from './panel';
+import { PanelFrame } from './panel_frame';
 import { useStickToEnd } from './scroll';
 
 /**

@@ -3,7 +3,7 @@ import type { ChatLine } from '../../client';
 import { useApp, useController, useStrings } from '../hooks';
 import { Icon } from '../icons';
 import { LANGUAGES } from '../strings';
-import { PanelFrame } from './panel';
+import { PanelFrame } from './panel_frame';
 import { useStickToEnd } from './scroll';
 
 const MAX_CHARACTERS = 4000;

@@ -2,7 +2,7 @@ import { trackOf, type ParticipantInfo } from '../../client';
 import { Avatar, CopyButton, Switch } from '../controls';
 import { useApp, useController, useStrings } from '../hooks';
 import { Icon } from '../icons';
-import { PanelFrame } from './panel';
+import { PanelFrame } from './panel_frame';
 
 export function PeoplePanel() {
   const strings = useStrings();

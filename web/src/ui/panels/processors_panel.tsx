@@ -4,7 +4,7 @@ import { useApp, useController, useStrings, useUntil } from '../hooks';
 import { Icon } from '../icons';
 import { isOn, myStatus, othersStatus } from '../processing';
 import { EvidenceList } from './evidence';
-import { PanelFrame } from './panel';
+import { PanelFrame } from './panel_frame';
 import { Locked, ProcessorSwitch, Why } from './processor_parts';
 
 /** What the server does with sound and picture: what runs, what does not and why, and a switch for one's own tracks. */
