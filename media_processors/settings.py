@@ -24,7 +24,7 @@ class ProcessingSettings(BaseModel):
         default="Authenticity of this picture not confirmed",
         min_length=1,
         max_length=80,
-        pattern=r"^[ -~]+$",
+        pattern=r"^[!-~][ -~]*$",
         description="what is drawn into a picture that carries an alert: printable ASCII, for the font has nothing else",
     )
     captions_model: str = Field(

@@ -1,5 +1,6 @@
 """A label that is part of the picture, so that it is also in what somebody records: a bar with a sentence at the bottom."""
 
+import textwrap
 from typing import ClassVar, Literal
 
 import cv2
@@ -10,10 +11,12 @@ from media_processors.findings import ProcessorInfo
 from media_processors.frames import TrackRef
 from media_processors.settings import ProcessingSettings
 
-BAR_SHARE = 0.12
+BAR_SHARE = 0.18
 """Of the picture's height, ..."""
-BAR_MIN_PX = 16
+BAR_MIN_PX = 24
 """... but at least so much: below it no letter can be read."""
+LINE_CHARACTERS = 24
+"""A longer sentence is broken into lines: pages crop a wide picture to a square, and the label has to be in what is left."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _DARK, _LIGHT = (24, 24, 24), (240, 240, 240)
 
@@ -54,19 +57,23 @@ class WatermarkStream:
         height, width = picture.shape[:2]
         bar_height = min(height, max(BAR_MIN_PX, round(height * BAR_SHARE)))
         if self._bar.shape[:2] != (bar_height, width):
-            self._bar = draw_bar(self._text, width, bar_height)
+            self._bar = draw_bar(self._text, width, bar_height, min(width, height))
         marked = picture.copy()
         marked[height - bar_height :] = self._bar
         return marked
 
 
-def draw_bar(text: str, width: int, height: int) -> Picture:
-    """Shape (height, width, 3): the text in light letters on dark ground, as large as fits, in the middle."""
+def draw_bar(text: str, width: int, height: int, safe_width: int) -> Picture:
+    """Shape (height, width, 3): the text in light letters on dark ground, as large as fits into the middle `safe_width` pixels."""
     bar = np.full((height, width, 3), _DARK, np.uint8)
-    (wide, high), below = cv2.getTextSize(text, _FONT, 1.0, 1)
-    scale = min(0.94 * width / wide, 0.8 * height / (high + below))
-    thickness = 2 if scale > 0.8 else 1
-    left, baseline = (width - scale * wide) / 2, (height + scale * (high - below)) / 2
-    at = (round(left), round(baseline))
-    cv2.putText(bar, text, at, _FONT, scale, _LIGHT, thickness, cv2.LINE_AA)
+    lines = textwrap.wrap(text, LINE_CHARACTERS)
+    sizes = [cv2.getTextSize(line, _FONT, 1.0, 1) for line in lines]
+    wide = max(size[0] for size, _ in sizes)
+    high = max(size[1] + below for size, below in sizes)
+    line_height = 0.94 * height / len(lines)
+    scale = min(0.94 * safe_width / wide, 0.8 * line_height / high)
+    for number, (line, (size, below)) in enumerate(zip(lines, sizes, strict=True)):
+        middle = 0.03 * height + line_height * (number + 0.5)
+        at = round((width - scale * size[0]) / 2), round(middle + scale * (size[1] - below) / 2)
+        cv2.putText(bar, line, at, _FONT, scale, _LIGHT, 2 if scale > 0.5 else 1, cv2.LINE_AA)
     return bar

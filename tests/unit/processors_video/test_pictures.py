@@ -9,7 +9,7 @@ from media_processors.frames import TrackRef
 from media_processors.settings import ProcessingSettings
 from media_processors.video.decode import VideoDecoder, to_rgb
 from media_processors.video.encode import Vp8Encoder, useful_bps
-from media_processors.video.watermark import BAR_MIN_PX, Watermark
+from media_processors.video.watermark import BAR_MIN_PX, BAR_SHARE, Watermark
 from tests.unit.processors_video.pictures import painted
 
 TRACK = TrackRef("room", "ada", "track", "video", "camera", 0)
@@ -52,14 +52,15 @@ def marked(width: int, height: int, settings: ProcessingSettings) -> tuple[Pictu
 @pytest.mark.parametrize(("width", "height"), [(160, 90), (320, 180), (640, 360), (360, 640)])
 def test_the_bar_is_at_the_bottom_with_letters_on_it_and_nowhere_else(width: int, height: int) -> None:
     picture, changed = marked(width, height, ProcessingSettings())
-    bar_px = max(BAR_MIN_PX, round(height * 0.12))
+    bar_px = max(BAR_MIN_PX, round(height * BAR_SHARE))
     assert (changed[: height - bar_px] == picture[: height - bar_px]).all()
     bar = changed[height - bar_px :]
     assert bar.max() > 150, "letters"
     assert np.median(bar) < 60, "on dark ground"
     columns = np.flatnonzero(bar.max(axis=(0, 2)) > 100)
-    assert columns[0] > 0
-    assert columns[-1] < width - 1
+    beside = (width - min(width, height)) // 2
+    assert columns[0] >= beside, "a page that crops to a square shows all of it"
+    assert columns[-1] < width - beside
     assert (picture == 128).all(), "the original is not ours to change"
 
 
@@ -69,3 +70,9 @@ def test_the_sentence_is_a_setting() -> None:
     assert not (usual == other).all()
     with pytest.raises(ValidationError):
         ProcessingSettings(watermark_text="¿Quién?")
+
+
+@pytest.mark.parametrize("text", [" ", " A", ""])
+def test_a_label_says_something(text: str) -> None:
+    with pytest.raises(ValidationError):
+        ProcessingSettings(watermark_text=text)
