@@ -84,6 +84,7 @@ def load(path: Path | None = None, arguments: Mapping[str, Any] | None = None) -
 def dump(settings: Settings, *, secrets: bool) -> str:
     """Settings as one line of JSON for the pipe to a child; `secrets` in clear only for the one that needs them, signaling."""
     data = settings.model_dump(mode="json")
+    data["models"].pop("service")  # no child of a node is the model service
     if not secrets:
         data["signaling"].pop("secret")
         data["signaling"].pop("ice_servers")

@@ -127,7 +127,10 @@ class Engine:
             raise LoadingError("the model is still being loaded") from error
         if isinstance(question, Utterance | Text) and not model.entry.speaks(question.language):
             raise UnavailableError(f"language: {model.entry.name} does not know {question.language!r}")
-        answer = await model.ask(question, str(message["room_id"]), max(0.0, until_s - loop.time()) * 1000)
+        try:
+            answer = await model.ask(question, str(message["room_id"]), max(0.0, until_s - loop.time()) * 1000)
+        except ValueError as error:
+            raise RefusedError(str(error)) from error
         return {"answer": answer.to_wire(), "model": model.full_version}
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.service.settings import ServiceSettings
+
 
 def _default_decoders() -> int:
     """As many as cores, from two to eight: half of them work at a time, the other half of the cores is for media."""
@@ -38,6 +40,8 @@ class ModelSettings(BaseModel):
         description="of the engine, in 10^9 bytes; beyond it idle models are unloaded, longest unused first",
     )
     max_queued: int = Field(default=64, ge=1, description="requests waiting per model; beyond it the oldest is shed")
+
+    service: ServiceSettings = Field(default=ServiceSettings(), description="of `candor models serve`")
 
     @property
     def store_dir(self) -> Path:
