@@ -32,6 +32,8 @@ EARN_RESTART_S = 5.0
 WITH_SPARE = frozenset({"path"})
 SPARE_AFTER_S = 2.0
 """After a child began: a node that starts, or comes back, has better things to do at first."""
+SPARE_LOOK_S, SPARE_LOOK_MAX_S = 5.0, 80.0
+"""How often it is made sure that the spare is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +167,20 @@ class Supervisor:
         return await process.wait()
 
     async def _keep_spare(self, child: Child, process: asyncio.subprocess.Process) -> None:
-        """Until the process has ended: one that waits, and another one when that dies waiting."""
-        wait_s = SPARE_AFTER_S
+        """Until the process has ended: one that waits, and another when that dies, ever later if it never lives."""
+        look_s, pid = SPARE_AFTER_S, None
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), wait_s)
+                await asyncio.wait_for(process.wait(), look_s)
                 return
-            wait_s = EARN_RESTART_S
-            if _pid(child.spare) is None:
-                await self._prepare_spare(child)
+            if pid is not None and _pid(child.spare) is not None:
+                look_s = SPARE_LOOK_S
+                continue
+            if pid is not None:
+                look_s = min(SPARE_LOOK_MAX_S, 2 * look_s)
+                log.warning("spare_died", child=child.role.label, pid=pid)
+            await self._prepare_spare(child)
+            pid = _pid(child.spare)
 
     async def _prepare_spare(self, child: Child) -> None:
         try:

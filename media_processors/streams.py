@@ -172,7 +172,8 @@ class PathStream:
         self._dtx = False
         self._independent = 0
         self._unheard = False
-        """Listeners heard silence that is not the encoder's."""
+        """Listeners heard silence that is not the encoder's. Their decoders begin anew after it, so it needs no more than a reset:
+        without prediction there would be no FEC, just where words begin."""
         self.restart()
         self.configure(opened)
 
@@ -231,9 +232,6 @@ class PathStream:
         if self._rest.settled:
             self._unheard = True
             return _result(packet, opus.silence(samples), _SILENT_LEVEL, dry)
-        if self._unheard:
-            self._unheard = False
-            self.restart()
         level = level_of(processed)
         return _result(packet, self._encode(processed, level), level, dry)
 
@@ -311,6 +309,9 @@ class PathStream:
         return processed
 
     def _encode(self, sound: Samples, level: int) -> bytes:
+        if self._unheard:
+            self._unheard = False
+            self._encoder.reset()
         if self._dtx != (level >= DTX_LEVEL):
             self._dtx = not self._dtx
             self._encoder.set_dtx(self._dtx)

@@ -12,7 +12,8 @@ Sans-IO: time is an argument and everything goes out through three callbacks. Th
   somebody who never pauses.
 - A host that cannot keep up with all tracks is not kept busy with those that it fails: where it has not earned the return within
   `PROBE_PACKETS`, it is not sent the track for a while, ever longer, and each track for another while. So it is left with as many
-  tracks as it can process well, instead of failing all of them for ever. A hiccup does not count: after it, hits come quickly.
+  tracks as it can process well, instead of failing all of them for ever. A hiccup does not count: after it, hits come quickly, and
+  a host that had earned the return has all its time again.
 
 At every change between raw and processed, the first packet is replaced by a silent one of its length, which makes the listeners'
 decoders forget the other encoder: without it, 3 % of the switches to raw in mid-speech burst out by 6 to 20 dB over both sounds,
@@ -225,7 +226,10 @@ class TrackPath:
         if self.mode is PathMode.BYPASS:
             deadline = self._watched.pop(seq, None)
             in_time = deadline is not None and now_ns <= deadline and bool(payload)
+            earned = self._hits >= HITS_TO_RETURN
             self._hits = self._hits + 1 if in_time else max(0, self._hits - LATE_COSTS_HITS)
+            if earned and self._hits < HITS_TO_RETURN:
+                self._probed = 0  # it was good, so it has its time again
             self._drop(DropReason.PATH_SUPERSEDED)
             return
         held = next((h for h in self._held if h.packet.seq_ext & 0xFFFF == seq), None)

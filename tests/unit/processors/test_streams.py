@@ -393,6 +393,18 @@ def test_long_silence_is_not_encoded_and_speech_after_it_needs_no_past(vad: Sile
     assert level_db(np.concatenate(after) - np.concatenate(alone)) < level_db(np.concatenate(after)) - 30
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["whole", "onset lost on the way in"])
+def test_where_words_begin_after_silence_their_beginning_is_sent_twice(vad: SileroVad, lost: bool) -> None:
+    stream, _ = stream_of(vad, loss_percent=20)
+    sound = np.concatenate((voice(140, 1.0), noise(2 * RATE_HZ, rms=2e-4), voice(140, 1.0)))
+    packets = [packet(index, payload) for index, payload in enumerate(publish(sound, loss_percent=20))]
+    if lost:
+        del packets[151]
+    results = run(stream, packets)
+    [after] = [result for result in results if result.seq == 152]
+    assert packet_has_fec(after.payload)
+
+
 def test_a_switch_in_silence_takes_effect_before_the_next_word(vad: SileroVad) -> None:
     counting = Counting()
     stream = PathStream(opened(processors={"denoise": False}), {"denoise": counting}, vad.open(), PathCounters())

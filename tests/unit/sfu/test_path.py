@@ -294,6 +294,23 @@ def test_a_hiccup_is_no_reason_to_leave_a_host_alone() -> None:
     assert len(rig.given) == seq
 
 
+def test_a_hiccup_while_a_pause_is_awaited_costs_no_more_than_the_hits() -> None:
+    rig = Rig()
+    rig.submit(0)
+    rig.path.attach()
+    for seq in range(1, 110):  # beyond what it may take to earn the return; nobody pauses
+        rig.exchange(seq, level=127 if seq == 1 else 0)
+    assert rig.path.mode is PathMode.BYPASS
+    for seq in range(110, 130):
+        rig.submit(seq, 0)
+        rig.path.result(seq, b"", 127, False, rig.now_ns)
+    asked = len(rig.given)
+    for seq in range(130, 170):
+        rig.exchange(seq, QUIET)
+    assert rig.path.mode is PathMode.PROCESSED
+    assert len(rig.given) == asked + 40
+
+
 class BusyHost:
     """Needs 2 ms for a packet, 0.1 ms for one that has waited too long already: it has time for eight tracks, one by one."""
 
