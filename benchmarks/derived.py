@@ -28,7 +28,6 @@ SIZES = ((320, 180), (640, 360))
 WARM_UP_S = 2.0
 START_S = 20.0
 TRANSFORM = "watermark"
-TICKS_PER_FRAME = CLOCK_HZ // FRAMES_PER_S
 
 
 @dataclass(frozen=True, slots=True)

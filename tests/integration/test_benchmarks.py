@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import forward, latency
+from benchmarks import derived, forward, latency
 from benchmarks.load.sdp import read
 
 
@@ -43,6 +43,16 @@ async def test_latency_reports_both_ways() -> None:
         figures = report[name]["all"]
         assert figures["packets"] > 10
         assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+
+
+def test_derived_counts_the_pictures_that_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derived, "WARM_UP_S", 0.5)
+    row = derived.measure((160, 90), 1, 1.0, derived.frames_of(160, 90, 2))
+    assert (row.size, row.tracks, row.given_up) == ("160x90", 1, 0)
+    assert 0 < row.pictures_out_per_s <= 2 * derived.FRAMES_PER_S
+    assert 0 < row.latency_p50_ms <= row.latency_p99_ms
+    assert row.core_percent_per_track > 0
+    assert row.kb_per_s > 0
 
 
 def test_latency_of_nothing_is_an_error() -> None:
