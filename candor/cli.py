@@ -8,7 +8,7 @@ from typing import Any
 
 import candor.logs
 from bots import cli as bot_cli
-from candor.settings import ConfigurationError, Settings, load, shown
+from candor.settings import ConfigurationError, Settings, load, model_settings, shown
 from models import cli as models_cli
 
 DEMO_MIN_S = 30.0
@@ -41,7 +41,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    return models_cli.run(arguments, load(arguments.config).models)
+    if arguments.models_command == "serve":
+        from candor import model_service
+
+        listen = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
+        settings = load(arguments.config, {"models": {"service": listen}})
+        candor.logs.configure(settings.log_level, "models")
+        return asyncio.run(model_service.serve(settings, arguments.engine))
+    return models_cli.run(arguments, model_settings(load(arguments.config)))
 
 
 def _add_serve(commands: Any) -> None:

@@ -81,6 +81,15 @@ def load(path: Path | None = None, arguments: Mapping[str, Any] | None = None) -
         raise ConfigurationError(str(error)) from error
 
 
+def model_settings(settings: Settings) -> ModelSettings:
+    """The section `models`, with signaling's secret for its service where that has none of its own."""
+    models = settings.models
+    if models.service.secret is not None:
+        return models
+    service = models.service.model_copy(update={"secret": settings.signaling.secret})
+    return models.model_copy(update={"service": service})
+
+
 def dump(settings: Settings, *, secrets: bool) -> str:
     """Settings as one line of JSON for the pipe to a child; `secrets` in clear only for the one that needs them, signaling."""
     data = settings.model_dump(mode="json")

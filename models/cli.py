@@ -12,6 +12,7 @@ from models.origins import DEFAULT_GITHUB, DEFAULT_HUB, Internet, Mirror, Origin
 from models.progress import Progress
 from models.pull import pull
 from models.runners import is_tunable
+from models.service import cli as service
 from models.settings import ModelSettings
 from models.setup import SetupError
 from models.store import Busy, CorruptModelError, Lock, LockedModel, Missing, Store
@@ -46,6 +47,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     prefer.add_argument("name", help="as `candor models list` shows it")
     setup.register(commands)
     training.register(commands)
+    service.register(commands)
     return parser
 
 
@@ -73,6 +75,8 @@ def run(arguments: argparse.Namespace, settings: ModelSettings) -> int:
                 return setup.run(arguments, store, settings.store_budget_bytes)
             case "train" | "evaluate":
                 return training.run(arguments, store, settings)
+            case command if command in service.COMMANDS:
+                return service.run(arguments, settings.service)
             case _:
                 return _remove(arguments.name, store)
     except (PullError, SetupError, Busy, CorruptModelError, OSError) as error:

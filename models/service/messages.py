@@ -198,6 +198,7 @@ class ModelStatus(Message):
     model_id: str
     name: str
     task: Task
+    framework: str
     input: Literal["text", "audio", "image"] | None = Field(description="None: nothing here asks it by itself")
     state: State
     reason: str

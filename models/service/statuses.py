@@ -43,6 +43,7 @@ class Statuses:
             model_id=entry.name,
             name=config.name if config else entry.name,
             task=entry.task,
+            framework=tasks.framework(entry),
             input=shape.takes if shape and entry.runner not in ("", "host") else None,
             state=state,
             reason=reason,

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import wave
 from collections.abc import Sequence
 from typing import Any
@@ -113,7 +114,9 @@ class Http:
         """The status, and the body read as JSON."""
         async with aiohttp.ClientSession() as session:
             sent = self._headers | (headers or {})
-            async with session.request(method, self._url + path, json=body, data=data, headers=sent) as response:
+            if body is not None:
+                data, sent = io.BytesIO(json.dumps(body).encode()), sent | {"Content-Type": "application/json"}
+            async with session.request(method, self._url + path, data=data, headers=sent) as response:
                 if response.content_type == "application/json":
                     return response.status, await response.json()
                 return response.status, await response.text()
