@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 
 from media_processors.asking import Choice
 from media_processors.audio.judging import JudgingObserver, JudgingStream
-from media_processors.audio.validity import QualityMeter
 from media_processors.audio.windows import RATE_HZ, Pcm, WindowCollector
 from media_processors.base import Emit
 from media_processors.evidence import Assessment, Evidence
@@ -17,6 +16,7 @@ from media_processors.frames import AudioFrame, TrackRef, VideoFrame
 from models.calibration import genuine_score
 from models.catalog import Task
 from models.questions import Sound
+from models.voice_quality import QualityMeter
 
 NAME: Task = "voice_authenticity"
 ENOUGH_MS = 10_000

@@ -25,6 +25,7 @@ from models.service.settings import ServiceSettings
 from models.service.tasks import SHAPES, unavailable
 from models.speech import SAMPLE_RATE_HZ
 from models.store import Missing, Store
+from models.voice_quality import recording_refusal
 
 A = TypeVar("A", bound=Answer)
 
@@ -124,13 +125,16 @@ class Desk:
             gate.leave()
 
     async def _voice(self, entry: ModelEntry, data: InputData, asker: Asker) -> InferenceAnswer:
-        """Every whole window, one after the other: evidence is their mean."""
+        """Every whole window, one after the other: evidence is their mean. The gate before it is that of a meeting."""
         sound = await answers.sound_of(entry, data)
         rate_hz = entry.sample_rate_hz or SAMPLE_RATE_HZ
         length = entry.window_samples or round(WINDOW_S * rate_hz)
         windows = [sound.pcm[at : at + length] for at in range(0, sound.pcm.size - length + 1, length)]
         if not windows:
             raise ServiceError(422, "too_short", f"a voice is judged from {length / rate_hz:.2f} s on")
+        unfit = await asyncio.to_thread(recording_refusal, sound.pcm.astype(np.float32) / np.float32(32_768))
+        if unfit:
+            raise ServiceError(422, "unfit_voice", f"the voice is {unfit}: about such voices the models are wrong")
         answered = [await self._ask(entry, Sound(window), Scores, asker) for window in windows]
         if len({one.model for one in answered}) > 1:
             raise FailedError("the model was exchanged between two windows")

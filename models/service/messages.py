@@ -248,9 +248,7 @@ class Evidence(Message):
     likelihood_synthetic: float | None = Field(description="calibrated; None unless `status` is `likelihood`")
     score: float = Field(description="mean of how much each window speaks for genuine media, in the model's own scale")
     windows: int
-    seconds: float = Field(
-        description="of media that was judged; pauses count, for nothing here tells them from speech"
-    )
+    seconds: float = Field(description="of media that was judged; pauses in it count")
     needed_seconds: float
     known_errors: str
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media_processors.audio.validity import HISTORY_FRAMES, RATE_HZ, Quality, QualityMeter
 from media_processors.evidence import ALERT, CLEAR, Assessment, Evidence
 from models.calibration import Calibration
+from models.voice_quality import HISTORY_FRAMES, RATE_HZ, Quality, QualityMeter
 
 CALIBRATION = Calibration(slope=1.0, centre=0.0, doubt=0.0)
 

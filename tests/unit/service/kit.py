@@ -82,6 +82,10 @@ def missing(name: str) -> UnavailableError:
 def wav(seconds: float, rate_hz: int = RATE_HZ) -> bytes:
     """A tone."""
     pcm = (8_000 * np.sin(np.arange(round(seconds * rate_hz)) * 440 * 2 * np.pi / rate_hz)).astype("<i2")
+    return _wav(pcm, rate_hz)
+
+
+def _wav(pcm: np.ndarray[tuple[int], np.dtype[np.int16]], rate_hz: int) -> bytes:
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
         writer.setnchannels(1)
@@ -89,6 +93,13 @@ def wav(seconds: float, rate_hz: int = RATE_HZ) -> bytes:
         writer.setframerate(rate_hz)
         writer.writeframes(pcm.tobytes())
     return file.getvalue()
+
+
+def voice(seconds: float) -> bytes:
+    """What passes for a wideband voice: half a second of noise, and a pause as long, again and again."""
+    count = round(seconds * RATE_HZ)
+    noise = np.random.default_rng(1).normal(0, 3_000, count) * (np.arange(count) // (RATE_HZ // 2) % 2 == 0)
+    return _wav(noise.astype("<i2"), RATE_HZ)
 
 
 def png(width: int, height: int) -> bytes:

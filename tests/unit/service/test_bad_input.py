@@ -65,6 +65,7 @@ def changed(**fields: Any) -> dict[str, Any]:
         ),
         ("POST", "/inference/audio_denoising", {"input_data": {"audio": packed(wav(61.0, 8_000))}}, 413, "too_long"),
         ("POST", "/inference/audio_deepfake", SPEECH, 422, "too_short"),
+        ("POST", "/inference/audio_deepfake", {"input_data": {"audio": packed(wav(13.0))}}, 422, "unfit_voice"),
         ("POST", "/inference/face_deepfake", {"input_data": {"image": packed(b"GIF89a")}}, 415, "unsupported_media"),
         ("POST", "/inference/face_deepfake", {"input_data": {"image": packed(png(64, 64))}}, 422, "face_too_small"),
         ("POST", "/inference/video_enhancement", {"input_data": {"image": packed(png(900, 900))}}, 413, "too_large"),

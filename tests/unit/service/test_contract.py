@@ -9,7 +9,7 @@ import pytest
 from models.service import openapi
 from models.service.routes import ROUTES
 from models.service.server import ModelService
-from tests.unit.service.kit import Http, packed, png, wav
+from tests.unit.service.kit import Http, packed, png, voice, wav
 
 DEPLOY: dict[str, Any] = {
     "config": {
@@ -31,7 +31,7 @@ TASKS: dict[str, tuple[dict[str, str], str, set[str]]] = {
     "text_summarization": ({"text": "Long ago ..."}, "distilbart-cnn-6-6@1", {"text", "read_characters"}),
     "audio_denoising": ({"audio": packed(wav(1.0))}, "metricgan-plus-voicebank@1", {"audio", "sample_rate_hz"}),
     "video_enhancement": ({"image": packed(png(32, 16))}, "swin2sr-classical-x2@1", {"image"}),
-    "audio_deepfake": ({"audio": packed(wav(13.0))}, "aasist@1", {"scores", "evidence"}),
+    "audio_deepfake": ({"audio": packed(voice(13.0))}, "aasist@1", {"scores", "evidence"}),
     "face_deepfake": ({"image": packed(png(400, 300))}, "meso-inception-4@1", {"scores", "faces", "evidence"}),
 }
 
@@ -113,7 +113,7 @@ async def test_every_task_names_the_model_that_answered(http: Http, task: str) -
 async def test_a_form_does_as_well(http: Http, task: str) -> None:
     form = aiohttp.FormData()
     kind = "audio/wav" if "audio" in TASKS[task][0] else "image/png"
-    sound = wav(13.0) if task == "audio_deepfake" else wav(1.0)
+    sound = voice(13.0) if task == "audio_deepfake" else wav(1.0)
     form.add_field(
         "file",
         sound if kind == "audio/wav" else png(400 if task == "face_deepfake" else 40, 300),

@@ -9,8 +9,9 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from media_processors.base import Samples
+Samples = NDArray[np.float32]
 
 RATE_HZ = 16_000
 FRAME = 512
@@ -22,6 +23,8 @@ LOUD_ENOUGH_DB = 20.0
 """Speech must be so much above what is heard when nobody speaks."""
 HISTORY_FRAMES = 940
 """30 s: pauses may be far apart."""
+SPEECH_DB = 25.0
+"""Of a recording: what is within so much of its loudest 5 % is taken for speech, where nobody tells."""
 _FLOOR = 1e-12
 _WINDOW = np.hanning(FRAME).astype(np.float32)
 _HZ = np.fft.rfftfreq(FRAME, 1 / RATE_HZ)
@@ -77,3 +80,26 @@ class QualityMeter:
             bandwidth_db=float(np.percentile(bandwidths_db[speech], 95)),
             snr_db=float(np.percentile(levels_db[speech], 75) - np.percentile(levels_db, 10)),
         )
+
+
+def recording_refusal(samples: Samples) -> str:
+    """Why the voice in a recording (16 kHz, at most a minute) may not be judged; empty if it may.
+
+    Its first and its last half minute must both be fit. What is loud is taken for speech: that finds the same of the three clips
+    that `models/README.md` names as a voice activity detector does.
+    """
+    span = HISTORY_FRAMES * FRAME
+    for part in (samples[:span], samples[-span:]):
+        frames = part[: len(part) // FRAME * FRAME].reshape(-1, FRAME)
+        if not len(frames):
+            return "short"
+        levels_db = 10 * np.log10(np.square(frames).mean(1) + _FLOOR)
+        speech = levels_db > np.percentile(levels_db, 95) - SPEECH_DB
+        meter = QualityMeter()
+        for frame, loud in zip(frames, speech, strict=True):
+            meter.push(frame, float(loud))
+        quality = meter.quality()
+        refusal = quality.refusal if quality else "silent"
+        if refusal:
+            return refusal
+    return ""
