@@ -179,6 +179,8 @@ class DerivedTrack:
             return
         waiting = self._waiting
         waiting.append(packet)
+        if packet.marker and not self._assembler.awaits_keyframe:
+            self.pace.came(monotonic_ns())
         if len(waiting) > QUEUE_PACKETS or packet.arrival_ns - waiting[0].arrival_ns > QUEUE_NS:
             self._counters.dropped += len(waiting)
             waiting.clear()
@@ -200,7 +202,6 @@ class DerivedTrack:
             if not frames:
                 continue
             self._turn_since_ns = monotonic_ns()
-            self.pace.came(self._turn_since_ns, len(frames))
             self._counters.replaced += len(frames) - 1
             try:
                 made = await loop.run_in_executor(self._thread, self._work, frames, dict(self._streams))

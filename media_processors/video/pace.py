@@ -6,6 +6,8 @@ WINDOW_NS = 2_000_000_000
 """What rates are measured over."""
 PATIENCE_NS = 3_000_000_000
 """How long it must have been too slow: a moment in which the machine has something else to do is not the transform's fault."""
+PAUSE_NS = 1_000_000_000
+"""A camera that sends nothing for so long pauses, and what is measured across a pause says nothing about a transform."""
 PICTURES_PER_S_MIN = 10.0
 """Below this a picture stutters ..."""
 SHARE_MIN = 0.5
@@ -26,6 +28,8 @@ class Pace:
         self._out: deque[tuple[int, float]] = deque()
         self._since_ns = 0
         """When the first picture came."""
+        self._came_ns = 0
+        """When the latest came."""
         self._slow_since_ns = 0
         """0: it keeps up."""
 
@@ -37,7 +41,10 @@ class Pace:
         self._out.clear()
 
     def came(self, now_ns: int, count: int = 1) -> None:
-        """So many frames were there to be decoded."""
+        """So many pictures came, whether or not there is time for them yet."""
+        if now_ns - self._came_ns > PAUSE_NS:
+            self.reset()
+        self._came_ns = now_ns
         self._since_ns = self._since_ns or now_ns
         self._in.extend([now_ns] * count)
 
@@ -62,7 +69,7 @@ class Pace:
         return figure if now_ns - self._slow_since_ns >= PATIENCE_NS else ""
 
     def _slow_now(self, now_ns: int) -> str:
-        if not self._since_ns or now_ns - self._since_ns < WINDOW_NS:
+        if not self._since_ns or now_ns - self._since_ns < WINDOW_NS or now_ns - self._came_ns > PAUSE_NS:
             return ""
         came, went = self.rates(now_ns)
         if went < min(PICTURES_PER_S_MIN, came * SHARE_MIN):

@@ -41,11 +41,25 @@ def test_what_is_a_quarter_of_a_second_behind_is_too_slow() -> None:
     assert judged(Pace(), 6, 30, 30, behind_ms=400) == "400 ms behind"
 
 
-def test_a_camera_that_sends_little_or_pauses_is_not_held_against_it() -> None:
+def test_a_camera_that_sends_little_is_not_held_against_it() -> None:
+    assert judged(Pace(), 8, 6, 4) == ""
+
+
+def test_after_a_pause_of_the_camera_judging_begins_anew() -> None:
+    """Its first picture is not one of few that came out of a window in which none could."""
     pace = Pace()
-    assert judged(pace, 8, 6, 4) == ""
-    assert pace.too_slow(20 * S) == ""
-    assert pace.too_slow(30 * S) == ""
+    assert judged(pace, 8, 30, 30) == ""
+    for paused_s in (10, 12, 15):
+        assert pace.too_slow(paused_s * S) == ""
+    assert judged(pace, 4.5, 30, 5, since_ns=16 * S) == ""
+    assert judged(pace, 1.5, 30, 5, since_ns=16 * S + 9 * S // 2).endswith("pictures/s of 30.0")
+
+
+def test_of_less_than_a_picture_a_second_rates_say_nothing() -> None:
+    pace = Pace()
+    for shot_ns in range(S, 60 * S, 3 * S // 2):
+        pace.came(shot_ns)
+        assert {pace.too_slow(shot_ns + step * S // 4) for step in range(6)} == {""}
 
 
 def test_a_new_attempt_begins_with_nothing() -> None:

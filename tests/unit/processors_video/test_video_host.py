@@ -362,6 +362,26 @@ async def test_a_track_that_cannot_keep_up_is_given_up_and_tried_again(start: St
     await scene.made(1)
 
 
+async def test_pictures_count_as_come_while_the_thread_is_busy_with_one(start: Start) -> None:
+    """Else a transform that takes two seconds for each would seem to have a camera that pauses."""
+    gate = Gate()
+    scene = await start(Changes("gate", gate))
+    scene.open()
+    scene.shoot()
+    await until(lambda: "" if gate.waiting.is_set() else "the first picture in the transform")
+    track = await scene.track()
+    for _ in range(5):
+        scene.shoot()
+
+    def missing() -> str:
+        came, _ = track.pace.rates(time.monotonic_ns())
+        return "" if came else "pictures"
+
+    await until(missing)
+    gate.leave.release(2)
+    await scene.made(2)
+
+
 async def test_what_cannot_run_any_more_is_not_offered_to_the_worker(start: Start) -> None:
     transform = negative()
     scene = await start(transform)
