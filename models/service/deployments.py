@@ -141,7 +141,7 @@ class Deployments:
             _check_replicas(replicas)
             config = self._required(entry.name)
             if replicas == 0:
-                await self._stop(entry, keep=True)
+                await self._stop(entry.name, keep=True)
                 return
             located = self._located(entry, config.version)
             async with self._change(entry.name):
@@ -150,16 +150,18 @@ class Deployments:
 
     async def delete(self, model_id: str) -> None:
         """Unload a model after its last call, and answer no more for it. Raises ServiceError."""
-        entry = tasks.find(self._store, model_id)
-        with self._counted(entry.name, "delete"):
-            await self._stop(entry, keep=False)
+        if model_id not in self._file.deployed:  # one that was, and that nobody knows any more, can still be deleted
+            tasks.find(self._store, model_id)
+        with self._counted(model_id, "delete"):
+            await self._stop(model_id, keep=False)
 
-    async def _stop(self, entry: ModelEntry, *, keep: bool) -> None:
-        async with self._change(entry.name):
-            await _told(self._client.unload(entry.name))
+    async def _stop(self, model_id: str, *, keep: bool) -> None:
+        async with self._change(model_id):
+            await _told(self._client.unload(model_id))
             if not keep:
-                self._file.deployed.pop(entry.name, None)
-            self._file.stopped = sorted({*self._file.stopped, entry.name})
+                self._file.deployed.pop(model_id, None)
+            self._file.stopped = sorted({*self._file.stopped, model_id})
+            self.failed.pop(model_id, None)
             self._write()
 
     async def _load(self, entry: ModelEntry, located: Located, precision: Precision | None) -> str:
@@ -193,7 +195,7 @@ class Deployments:
         located = self._store.locate(entry)
         if isinstance(located, Missing):
             raise tasks.unavailable(located)
-        if version not in (LATEST, located.version, f"{entry.name}@{located.version}"):
+        if not _is_version(entry.name, version, located.version):
             raise ServiceError(
                 409,
                 "version_not_here",
@@ -253,17 +255,30 @@ class Deployments:
 
     async def _restore(self) -> None:
         for model_id in sorted(self.deployed):
-            config = self._file.deployed[model_id]
             try:
                 async with self._change(model_id):
-                    await self._client.load(model_id, config.precision)
+                    await self._load_again(model_id)
                 self.failed.pop(model_id, None)
-            except EngineGoneError:
-                return
-            except InferenceError as error:
+            except ServiceError as error:
+                if error.code == EngineGoneError.code:
+                    return
                 log.error("deployed_model_failed", model=model_id, reason=error.message, command=error.command)
-                self.failed[model_id] = from_inference(error)
+                self.failed[model_id] = error
         self.restored = True
+
+    async def _load_again(self, model_id: str) -> None:
+        """Raises ServiceError, also if only another version can be loaded than the one that was deployed."""
+        config = self._file.deployed.get(model_id)
+        if config is None or model_id not in self.deployed:  # it was deleted while others were loaded
+            return
+        loaded = (await _told(self._client.stats())).get(model_id)
+        if loaded is None or not _is_version(model_id, config.version, loaded["version"]):
+            self._located(tasks.find(self._store, model_id), config.version)
+            await _told(self._client.load(model_id, config.precision))
+
+
+def _is_version(model_id: str, wanted: str, version: str) -> bool:
+    return wanted in (LATEST, version, f"{model_id}@{version}")
 
 
 async def _told(asking: Awaitable[T]) -> T:

@@ -190,15 +190,13 @@ class Handlers:
     async def detailed(self, call: Call) -> HealthDetails:
         """Why."""
         del call
-        told, deployed = await self._told(), self._deployments.deployed
-        entries = [await asyncio.to_thread(tasks.find, self._store, model_id) for model_id in sorted(deployed)]
-        connected = self._client.connected
+        told, connected = await self._told(), self._client.connected
         return HealthDetails(
             status=self._state(),
             engine="connected" if connected else "gone",
             uptime_s=round(time.monotonic() - self._began_s, 1),
             engine_losses=self._deployments.losses,
-            models={entry.name: self._statuses.one(entry, told, connected).state for entry in entries},
+            models=await asyncio.to_thread(self._statuses.deployed, told, connected),
         )
 
     def _state(self) -> HealthState:

@@ -8,6 +8,7 @@ from models.catalog import ModelEntry
 from models.service import tasks
 from models.service.asking import Desk
 from models.service.deployments import MOST_REPLICAS, Deployments, replicas_note
+from models.service.errors import ServiceError
 from models.service.messages import Counters, ModelStatus, Replicas, ScalingConfig, State, TrainedHere
 from models.store import CorruptModelError, Located, Missing, Store
 
@@ -30,6 +31,16 @@ class Statuses:
         except CorruptModelError:
             trained = []  # each model of the catalog says so
         return [self.one(entry, told, connected) for entry in [*catalog.load().model, *trained]]
+
+    def deployed(self, told: Told, connected: bool) -> dict[str, State]:
+        """Of those that shall be loaded; one that nobody knows any more is `failed`."""
+        states: dict[str, State] = {}
+        for model_id in sorted(self._deployments.deployed):
+            try:
+                states[model_id] = self.one(tasks.find(self._store, model_id), told, connected).state
+            except ServiceError:
+                states[model_id] = "failed"
+        return states
 
     def one(self, entry: ModelEntry, told: Told, connected: bool) -> ModelStatus:
         """One model."""

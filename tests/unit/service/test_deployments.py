@@ -1,0 +1,105 @@
+"""Deployments over time: exchanged under load, kept over restarts, in the version that was asked for."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.engine import SOCKET_NAME, Engine
+from models.service.server import ModelService
+from models.service.settings import ServiceSettings
+from models.settings import ModelSettings
+from tests.unit.service.conftest import HereStore
+from tests.unit.service.kit import Http, Runner
+from tests.unit.service.test_contract import DEPLOY, GLAD, MODEL
+from tests.until import until
+
+MODEL_ID = DEPLOY["config"]["model_id"]
+
+
+def deployment(version: str) -> dict[str, Any]:
+    return {"config": DEPLOY["config"] | {"version": version}}
+
+
+async def test_no_call_is_lost_while_a_model_is_exchanged_again_and_again(
+    http: Http, store: HereStore, runners: dict[str, Runner]
+) -> None:
+    await http("POST", "/api/v1/models/deploy", deployment("latest"))
+    answered: list[str] = []
+    done = asyncio.Event()
+
+    async def ask() -> None:
+        while not done.is_set():
+            status, answer = await http("POST", f"{MODEL}/inference", GLAD)
+            assert status == 200, answer
+            answered.append(answer["model"].partition("@")[2])
+
+    asking = [asyncio.create_task(ask()) for _ in range(4)]
+    retired = []
+    for version in ("2", "3", "4"):
+        count = len(answered)
+        await until(lambda count=count: "" if len(answered) >= count + 8 else "calls between two exchanges")
+        retired.append(runners[MODEL_ID])
+        store.version, runners[MODEL_ID] = version, Runner(retired[0].takes, retired[0].answer)
+        assert (await http("PUT", MODEL, {}))[1]["version"] == version
+    await until(lambda: "" if answered[-1] == "4" else "an answer of the last version")
+    done.set()
+    await asyncio.gather(*asking)
+    assert set(answered) == {"1", "2", "3", "4"}
+    await until(lambda: "" if all(runner.closed for runner in retired) else "the old versions to be closed")
+    assert len(answered) == sum(len(runner.asked) for runner in [*retired, runners[MODEL_ID]])
+
+
+async def test_an_exchange_that_fails_leaves_the_old_version_at_work(
+    http: Http, store: HereStore, runners: dict[str, Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await http("POST", "/api/v1/models/deploy", deployment("latest"))
+    store.version = "2"
+    broken = Runner(runners[MODEL_ID].takes, None)
+
+    async def fail() -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(broken, "start", fail)
+    runners[MODEL_ID] = broken
+    status, problem = await http("PUT", MODEL, {})
+    assert (status, problem["code"]) == (503, "unavailable")
+    assert (await http("POST", f"{MODEL}/inference", GLAD))[1]["model"].endswith("@1")
+
+
+@pytest.mark.parametrize(("version", "state"), [("1", "failed"), ("latest", "deployed")])
+async def test_a_version_that_was_asked_for_is_not_replaced_in_silence(
+    http: Http, service: ModelService, engine: Engine, store: HereStore, tmp_path: Path, version: str, state: str
+) -> None:
+    await http("POST", "/api/v1/models/deploy", deployment(version))
+    await http("POST", f"{MODEL}/scale", {"replicas": 0})
+    store.version = "2"
+    status, answer = await http("POST", f"{MODEL}/scale", {"replicas": 1})
+    assert (status, answer.get("code", answer.get("state"))) == (
+        (409, "version_not_here") if version == "1" else (200, "deployed")
+    )
+    store.version = "1"
+    await http("POST", f"{MODEL}/scale", {"replicas": 1})
+    await service.close()
+    await engine.shelf.unload(MODEL_ID)
+    store.version = "2"
+    settings = ModelSettings(models_dir=store.root, service=ServiceSettings(port=0))
+    second = ModelService(settings, tmp_path / SOCKET_NAME, store)
+    await second.start()
+    asked = Http(second.url)
+
+    async def restored() -> str:
+        told = (await asked("GET", "/api/v1/health/detailed"))[1]
+        return "" if told["models"] == {MODEL_ID: state} else f"{state}, not {told}"
+
+    await until(restored)
+    await second.close()
+
+
+async def test_a_file_of_deployments_that_is_none_is_refused(store: HereStore, tmp_path: Path) -> None:
+    (store.root / "deployments.json").write_text("[]")
+    service = ModelService(ModelSettings(models_dir=store.root), tmp_path / SOCKET_NAME, store)
+    with pytest.raises(ValueError, match="not a file of deployments"):
+        await service.start()
+    await service.close()
