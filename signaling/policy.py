@@ -131,7 +131,8 @@ class Policy:
     @property
     def labels(self) -> bool:
         """Whether a standing alert becomes a label in the picture."""
-        return any(rules.watermark == ON_ALERT for _, rules in self._layers)
+        off = any(WATERMARK in rules.off for _, rules in self._layers)
+        return not off and any(rules.watermark == ON_ALERT for _, rules in self._layers)
 
     def alerts(self, finding: Finding) -> bool:
         """Whether this evidence may be shown to the room by a label: where hosts may not read it, the room may not either."""

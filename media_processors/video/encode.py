@@ -9,6 +9,7 @@ from media_processors.base import Picture
 from media_processors.errors import CodecError
 
 CLOCK_HZ = 90_000
+LEAST_BPS = 50_000
 BITS_PER_PIXEL = 0.15
 """More than this, at 30 pictures a second, does not make a picture of a camera better."""
 FRAMES_PER_S = 30
@@ -26,7 +27,7 @@ _OPTIONS = {
 
 def useful_bps(width: int, height: int, allowed_bps: int) -> int:
     """What to encode pictures of a size at, if so much is allowed."""
-    return min(allowed_bps, int(width * height * FRAMES_PER_S * BITS_PER_PIXEL))
+    return min(allowed_bps, max(LEAST_BPS, int(width * height * FRAMES_PER_S * BITS_PER_PIXEL)))
 
 
 class Vp8Encoder:

@@ -212,3 +212,38 @@ async def test_enhancement_is_the_publishers_choice_or_a_rooms_default(tmp_path:
         assert running.worker.tracks[camera].processors == {"video_enhancement": True}
         await ada.result("set_processor", {"processor": "video_enhancement", "on": False})
         assert running.worker.tracks[camera].processors == {"video_enhancement": False}
+
+
+async def test_a_server_that_has_it_off_has_no_label_whatever_its_rooms_say(tmp_path: Path) -> None:
+    policy = {"off": ["watermark"], "rooms": {ROOM: ON_ALERT}}
+    running = Meeting(tmp_path, video=[WATERMARK], policy=policy)
+    prepared = Room(running)
+    await running.start()
+    try:
+        room = await prepared.begin()
+        room.find("likely_synthetic")
+        await room.ada.event("finding")
+        assert room.label is False
+    finally:
+        await running.close()
+
+
+async def test_what_the_host_says_of_itself_comes_before_the_workers_bypass(room: Room) -> None:
+    room.find("likely_synthetic")
+    await room.labelled(True)
+
+    def shown(wanted: list[str]) -> str:
+        changes = room.ada.events("processors_changed")
+        states = [
+            [one["state"], one["reason"]]
+            for one in (changes[-1]["status"] if changes else [])
+            if (one["track_id"], one["processor"]) == (room.camera, "watermark")
+        ]
+        return "" if states == [wanted] else f"{wanted}, not {states}"
+
+    room.running.worker.notify("processing_state", track_id=room.camera, state="bypass", reason="late")
+    await until(lambda: shown(["bypass", "late"]))
+    reason = "too_slow: 4.0 pictures/s of 30.0"
+    status = {"track_id": room.camera, "processor": "watermark", "state": "unavailable", "reason": reason}
+    room.running.video_host.notify("processor_status", status)
+    await until(lambda: shown(["unavailable", reason]))

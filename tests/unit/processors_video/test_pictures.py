@@ -36,6 +36,7 @@ def test_time_never_stands_still_for_the_encoder() -> None:
 def test_small_pictures_need_few_bits() -> None:
     assert useful_bps(320, 180, 1_500_000) == 259_200
     assert useful_bps(640, 360, 600_000) == 600_000
+    assert useful_bps(16, 16, 600_000) == 50_000
 
 
 def marked(width: int, height: int, settings: ProcessingSettings) -> tuple[Picture, Picture]:
