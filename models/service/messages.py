@@ -209,7 +209,9 @@ class ModelStatus(Message):
     replicas: Replicas
     device: str | None = Field(description="None: not loaded, or the model has no choice: CPU")
     precision: Precision | None
-    memory_bytes: int
+    memory_bytes: int = Field(
+        description="by how much the engine grew with it; processes that a model has beside it are not in it"
+    )
     counters: Counters | None
     latency: Latency
     licence: str

@@ -149,6 +149,13 @@ async def test_bodies_that_are_none(http: Http) -> None:
     assert (await http("POST", "/inference/speech_recognition", data=form))[0] == 415
 
 
+@pytest.mark.parametrize(("task", "file"), [("speech_recognition", wav(1.0)), ("face_deepfake", png(400, 300))])
+async def test_a_file_whose_kind_is_not_told_is_looked_at(http: Http, task: str, file: bytes) -> None:
+    form = aiohttp.FormData()
+    form.add_field("file", file, content_type="application/octet-stream", filename="file")
+    assert (await http("POST", f"/inference/{task}", data=form))[0] == 200
+
+
 @SECURED
 async def test_keys_and_scopes(service: ModelService) -> None:
     strangers = [Http(service.url), Http(service.url, "cmk_wrong"), Http(service.url, "a.b.c")]
