@@ -54,7 +54,7 @@ def _handler(route: Route, authority: Authority, answering: Answering) -> Handle
 def _response(answer: BaseModel | web.Response, status: int) -> web.Response:
     if isinstance(answer, web.Response):
         return answer
-    if isinstance(answer, Health) and answer.status != "ok":
+    if isinstance(answer, Health) and answer.status in ("starting", "down"):
         status = 503
     return web.Response(status=status, text=answer.model_dump_json(), content_type=bodies.JSON)
 

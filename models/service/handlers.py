@@ -200,11 +200,10 @@ class Handlers:
         )
 
     def _state(self) -> HealthState:
-        """`degraded`: the engine is gone, or a deployed model could not be loaded."""
         if self._client.connected and self._deployments.restored:
             self._was_ready = True
             return "degraded" if self._deployments.failed else "ok"
-        return "degraded" if self._was_ready else "starting"
+        return "down" if self._was_ready else "starting"
 
     async def metrics(self, call: Call) -> web.Response:
         """For Prometheus."""

@@ -320,11 +320,12 @@ class BatchAnswer(Message):
     results: list[BatchResult]
 
 
-HealthState = Literal["ok", "starting", "degraded"]
+HealthState = Literal["ok", "degraded", "starting", "down"]
+"""degraded: models can be asked, but one that was deployed could not be loaded. down: the engine is gone; it is being restarted."""
 
 
 class Health(Message):
-    """200 with `ok`, else 503."""
+    """200 with `ok` and `degraded`, else 503."""
 
     status: HealthState
 

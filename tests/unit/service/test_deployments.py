@@ -91,9 +91,11 @@ async def test_a_version_that_was_asked_for_is_not_replaced_in_silence(
 
     async def restored() -> str:
         told = (await asked("GET", "/api/v1/health/detailed"))[1]
-        return "" if told["models"] == {MODEL_ID: state} else f"{state}, not {told}"
+        health = "ok" if state == "deployed" else "degraded"
+        return "" if (told["models"], told["status"]) == ({MODEL_ID: state}, health) else f"{state}, not {told}"
 
     await until(restored)
+    assert (await asked("GET", "/api/v1/health/ready"))[0] == 200
     await second.close()
 
 
