@@ -34,6 +34,9 @@ MAX_TRACKS = 32
 """In all: each has a thread and an encoder. One more is told that there are too many."""
 TOO_MANY = "too_many"
 
+Key = tuple[HostTap, int]
+"""Handles are those of a worker."""
+
 log = structlog.get_logger()
 
 
@@ -56,8 +59,10 @@ class VideoHost:
         self._processors = processors
         self._available: dict[str, VideoTransform] = {}
         self._taps = [HostTap(self, run_dir / f"worker-{index}.tap", self._greeting) for index in range(workers)]
-        self._tracks: dict[tuple[HostTap, int], DerivedTrack] = {}
-        self._declined: dict[tuple[HostTap, int], OpenTrack] = {}
+        self._opened: dict[Key, OpenTrack] = {}
+        """Everything that workers told us of."""
+        self._tracks: dict[Key, DerivedTrack] = {}
+        """Those of them on which a transform is on that can run, and for which there is room."""
         self._channels: set[Channel] = set()
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -114,8 +119,8 @@ class VideoHost:
             if (info := _info(loaded)).available and isinstance(loaded.processor, VideoTransform)
         }
         if set(self._available) != before:
-            for track in self._tracks.values():
-                track.configure(track.opened, self._available)
+            for key in list(self._opened):
+                self._place(key)
 
     def _greeting(self) -> Hello:
         return Hello(role="video", pid=os.getpid(), processors=tuple(sorted(self._available)))
@@ -125,9 +130,11 @@ class VideoHost:
     def received(self, tap: HostTap, frame: TapFrame) -> None:
         """See `TapOwner`."""
         if isinstance(frame, OpenTrack):
-            self._open(tap, frame)
+            self._opened[tap, frame.handle] = frame
+            self._place((tap, frame.handle))
         elif isinstance(frame, CloseTrack):
-            self._forget(tap, frame.handle)
+            self._opened.pop((tap, frame.handle), None)
+            self._free((tap, frame.handle))
         elif isinstance(frame, TapPacket | WantKeyframe):
             track = self._tracks.get((tap, frame.handle))
             if track is None:
@@ -143,40 +150,46 @@ class VideoHost:
 
     def forget_all(self, tap: HostTap) -> None:
         """See `TapOwner`."""
-        for owner, handle in [*self._declined, *self._tracks]:
-            if owner is tap:
-                self._forget(owner, handle)
+        gone = [key for key in self._opened if key[0] is tap]
+        self._opened = {key: opened for key, opened in self._opened.items() if key[0] is not tap}
+        for key in gone:
+            self._free(key)
 
-    def _open(self, tap: HostTap, opened: OpenTrack) -> None:
-        key = (tap, opened.handle)
-        track = self._tracks.get(key)
-        if track is None:
+    def _wanted(self, opened: OpenTrack) -> list[str]:
+        """Which transforms of a track are on and can run."""
+        return [name for name, on in opened.processors.items() if on and name in self._available]
+
+    def _place(self, key: Key) -> None:
+        """A track that needs a place gets one if there is room; one that needs none any more gives it to another."""
+        opened, track = self._opened[key], self._tracks.get(key)
+        wanted = self._wanted(opened)
+        if wanted and track is None:
             if opened.codec != "vp8" or len(self._tracks) >= MAX_TRACKS:
-                self._declined[key] = opened
                 for status in self._refusals(opened):
                     self._tell(status)
                 return
-            self._declined.pop(key, None)
-            track = self._tracks[key] = DerivedTrack(opened, self.counters, tap.send_all, self._tell)
-        track.configure(opened, self._available)
+            track = self._tracks[key] = DerivedTrack(opened, self.counters, key[0].send_all, self._tell)
+        if track is not None:
+            track.configure(opened, self._available)
+            if not wanted:
+                self._free(key)
 
     def _refusals(self, opened: OpenTrack) -> list[ProcessorStatus]:
         reason = TOO_MANY if opened.codec == "vp8" else "codec"
         return [
             ProcessorStatus(track_id=opened.track_id, processor=name, state="unavailable", reason=reason)
-            for name in opened.processors
-            if name in self._processors
+            for name in self._wanted(opened)
         ]
 
-    def _forget(self, tap: HostTap, handle: int) -> None:
-        self._declined.pop((tap, handle), None)
-        track = self._tracks.pop((tap, handle), None)
-        if track is not None:
-            for (owner, _), opened in list(self._declined.items()):  # there may be room for one of them now
-                self._open(owner, opened)
-            task = asyncio.create_task(track.close(), name="track-close")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+    def _free(self, key: Key) -> None:
+        track = self._tracks.pop(key, None)
+        if track is None:
+            return
+        task = asyncio.create_task(track.close(), name="track-close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        for other in [other for other in self._opened if other not in self._tracks]:
+            self._place(other)
 
     async def _tick(self) -> None:
         while True:
@@ -201,7 +214,8 @@ class VideoHost:
         channel.on_request = self._answer
         channel.start()
         statuses = [status for track in self._tracks.values() for status in track.statuses.values()]
-        statuses += [status for opened in self._declined.values() for status in self._refusals(opened)]
+        declined = [opened for key, opened in self._opened.items() if key not in self._tracks]
+        statuses += [status for opened in declined for status in self._refusals(opened)]
         for status in statuses:
             channel.notify("processor_status", status.model_dump())
 
