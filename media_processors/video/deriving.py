@@ -3,7 +3,8 @@
 Everything is decoded, since each frame builds on the one before; of the pictures only the newest goes through transforms and
 encoder, the others are left out and counted. That happens in one thread of the track's own, which gets all frames that have come
 since its last turn, so a slow transform delays nobody and is never more than a picture behind. A track that cannot keep up is
-given up: viewers get the publisher's own pictures at once, and it is tried again a minute later, three times in all.
+given up: viewers get the publisher's own pictures at once, and it is tried again a minute later, three times in all; but first
+everything else makes way for a label. What keeps up for a minute, or was joined by another transform, has all tries again.
 """
 
 import asyncio
@@ -34,6 +35,8 @@ from sfu.tap import OpenTrack, SelectLayer, TapFrame, TapPacket, VideoResult, Wa
 LONGEST_PX = 640
 """Of a picture's longer side: what bounds the cost of a track. Larger ones are made smaller."""
 TOO_SLOW = "too_slow"
+LABEL = "watermark"
+"""It comes behind what enlarges a picture, and is the last one to be given up."""
 
 log = structlog.get_logger()
 
@@ -55,6 +58,7 @@ class DeriveCounters:
     unwanted: int = 0
     malformed: int = 0
     failed: int = 0
+    """Transforms, encoders, and whatever else raised what nobody expected."""
     seeing: SightCounters = field(default_factory=SightCounters)
 
 
@@ -104,6 +108,8 @@ class DerivedTrack:
         self._clock = TrackClock(CLOCK_HZ)
         self._keyframe_wanted = True
         self._asked_ns = 0
+        self._unsaid: dict[type[TapFrame], TapFrame] = {}
+        """What the worker could not take, the latest of each kind."""
         self._turn_since_ns = 0
         """When the thread began with what it does now; 0: nothing."""
         self._tries = 0
@@ -115,31 +121,39 @@ class DerivedTrack:
 
     def configure(self, opened: OpenTrack, available: Mapping[str, VideoTransform]) -> None:
         """Switches, bitrate, consent. A transform that is switched off and on again is tried anew."""
+        switched = opened.processors != self.opened.processors
         self.opened = opened
         on = {name for name, wanted in opened.processors.items() if wanted}
-        for name in [name for name in self._refused if name not in on]:
-            del self._refused[name]
+        for name, reason in list(self._refused.items()):
+            if name not in on or (switched and reason.startswith(TOO_SLOW)):
+                del self._refused[name]
         wanted = {name: t for name, t in available.items() if name in on and name not in self._refused}
-        if not on & set(available):
-            self._tries, self._retry_ns = 0, 0
         if set(wanted) != set(self._streams):
-            before = bool(self._streams)
-            self._streams = self._opened(wanted)
-            if not before:
-                self._begin()
-            elif not self._streams:
-                self._end()
-        self._send([SelectLayer(opened.handle, LONGEST_PX)])
+            self._change(wanted)
+        if self._streams:
+            self._say(SelectLayer(opened.handle, LONGEST_PX))
         self._show(available)
 
+    def _change(self, wanted: Mapping[str, VideoTransform]) -> None:
+        """Other transforms than before; one that joins has nothing to do with what was too slow without it."""
+        before, worked = set(self._streams), self.working
+        self._streams = self._opened(wanted)
+        if set(self._streams) - before:
+            self._tries = self._retry_ns = 0
+            self.pace.reset()
+        if self.working and not worked:
+            self._begin()
+        elif worked and not self.working:
+            self._end()
+
     def _opened(self, wanted: Mapping[str, VideoTransform]) -> dict[str, VideoTransformStream]:
-        """In the order of their names, so that a watermark comes behind what enlarges a picture."""
+        """In the order of their names, the label behind all others."""
         opened = self.opened
         track = TrackRef(
             opened.room_id, opened.participant_id, opened.track_id, opened.kind, opened.source, opened.epoch
         )
         streams: dict[str, VideoTransformStream] = {}
-        for name in sorted(wanted, key=lambda name: (name == "watermark", name)):
+        for name in sorted(wanted, key=lambda name: (name == LABEL, name)):
             try:
                 streams[name] = self._streams.get(name) or wanted[name].open(track)
             except Exception as error:  # anybody's code
@@ -159,11 +173,22 @@ class DerivedTrack:
         self.pace.reset()
         self._assembler = FrameAssembler("vp8", self._counters.seeing)
         self._keyframe_wanted = True
+        self._asked_ns = 0
+        self._unsaid.pop(VideoResult, None)
+        self._ask_publisher()
 
     def _end(self) -> None:
         """Nothing more comes: let viewers go back at once."""
         self._waiting.clear()
-        self._send([VideoResult(self.opened.handle, self.opened.epoch, 1, 0, b"")])
+        self._unsaid.pop(WantKeyframe, None)
+        self._say(VideoResult(self.opened.handle, self.opened.epoch, 1, 0, b""))
+
+    def _say(self, frame: TapFrame) -> None:
+        """Tell the worker, now or as soon as there is room."""
+        if self._send([frame]):
+            self._unsaid.pop(type(frame), None)
+        else:
+            self._unsaid[type(frame)] = frame
 
     @property
     def working(self) -> bool:
@@ -192,19 +217,11 @@ class DerivedTrack:
         self._keyframe_wanted = True
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._packets_came.wait()
             self._packets_came.clear()
-            frames = [(frame, packet.epoch) for packet in self._taken() for frame in self._assembler.push(packet)]
-            if self._assembler.awaits_keyframe:
-                self._ask_publisher()
-            if not frames:
-                continue
-            self._turn_since_ns = monotonic_ns()
-            self._counters.replaced += len(frames) - 1
             try:
-                made = await loop.run_in_executor(self._thread, self._work, frames, dict(self._streams))
+                await self._turn()
             except CodecError:
                 self._counters.seeing.undecodable += 1
                 self._decoder = None
@@ -212,9 +229,29 @@ class DerivedTrack:
                 self._ask_publisher()
             except _TransformError as refusal:
                 self._drop(refusal.name, refusal.error)
-            else:
-                self._pass_on(made)
+            except Exception as error:  # a mistake of ours costs one track, and not for ever
+                self._fail(error)
             self._turn_since_ns = 0
+
+    async def _turn(self) -> None:
+        """All that has come since the last one."""
+        frames = [(frame, packet.epoch) for packet in self._taken() for frame in self._assembler.push(packet)]
+        if self._assembler.awaits_keyframe:
+            self._ask_publisher()
+        if not frames:
+            return
+        self._turn_since_ns = monotonic_ns()
+        self._counters.replaced += len(frames) - 1
+        loop = asyncio.get_running_loop()
+        self._pass_on(await loop.run_in_executor(self._thread, self._work, frames, dict(self._streams)))
+
+    def _fail(self, error: Exception) -> None:
+        kind = type(error).__name__
+        self._counters.failed += 1
+        log.error("deriving_failed", track_id=self.opened.track_id, error=kind, place=place_of(error))
+        self._decoder = self._encoder = None
+        if self.working:
+            self._give_up(monotonic_ns(), f"failed: {kind}")
 
     def _taken(self) -> list[TapPacket]:
         packets = list(self._waiting)
@@ -226,7 +263,7 @@ class DerivedTrack:
         if now_ns - self._asked_ns >= ASK_AGAIN_NS:
             self._asked_ns = now_ns
             self._counters.seeing.keyframes_asked += 1
-            self._send([WantKeyframe(self.opened.handle)])
+            self._say(WantKeyframe(self.opened.handle))
 
     # --- in the thread
 
@@ -261,7 +298,12 @@ class DerivedTrack:
             encoder = self._encoder = Vp8Encoder(width, height, bitrate_bps)
             self._keyframe_wanted = True
         wanted, self._keyframe_wanted = self._keyframe_wanted, False
-        data = encoder.encode(image, ticks, keyframe=wanted)
+        try:
+            data = encoder.encode(image, ticks, keyframe=wanted)
+        except CodecError:
+            self._counters.failed += 1
+            self._encoder = None  # the next one begins with a key frame
+            return []
         if data:
             return self._packetizer.packets(data)
         self._keyframe_wanted |= wanted
@@ -299,22 +341,46 @@ class DerivedTrack:
     # --- now and then
 
     def tick(self, now_ns: int, available: Mapping[str, VideoTransform]) -> bool:
-        """Give up what cannot keep up, or try again. Whether it was given up just now."""
+        """Give up what cannot keep up, or try again. Whether something was given up just now."""
+        for frame in list(self._unsaid.values()):
+            self._say(frame)
         if self._retry_ns:
             if now_ns >= self._retry_ns and self._tries < TRIES:
                 self._retry_ns = 0
                 self._begin()
                 self._show(available)
             return False
-        figure = self._too_slow(now_ns) if self._streams else ""
-        if figure:
-            self._tries += 1
-            self._counters.given_up += 1
-            self._retry_ns = now_ns + RETRY_NS
-            self._end()
-            for name in self._streams:
-                self._status(name, "unavailable", f"{TOO_SLOW}: {figure}")
-        return bool(figure)
+        if not self._streams:
+            return False
+        if self.pace.proven(now_ns):
+            self._tries = 0
+        figure = self._too_slow(now_ns)
+        if not figure:
+            return False
+        self._counters.given_up += 1
+        reason = f"{TOO_SLOW}: {figure}"
+        if LABEL in self._streams and len(self._streams) > 1:
+            self._make_way(now_ns, reason)
+        else:
+            self._give_up(now_ns, reason)
+        return True
+
+    def _make_way(self, now_ns: int, reason: str) -> None:
+        """Everything but the label is left out until something is switched."""
+        for name in [name for name in self._streams if name != LABEL]:
+            del self._streams[name]
+            self._refused[name] = reason
+            self._status(name, "unavailable", reason)
+        self.pace.reset()
+        if self._turn_since_ns:  # what the thread does now is not the label's fault either
+            self._turn_since_ns = now_ns
+
+    def _give_up(self, now_ns: int, reason: str) -> None:
+        self._tries += 1
+        self._retry_ns = now_ns + RETRY_NS
+        self._end()
+        for name in self._streams:
+            self._status(name, "unavailable", reason)
 
     def _too_slow(self, now_ns: int) -> str:
         busy_ns = now_ns - self._turn_since_ns if self._turn_since_ns else 0

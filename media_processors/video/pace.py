@@ -15,6 +15,8 @@ SHARE_MIN = 0.5
 BEHIND_MS_MAX = 250.0
 RETRY_NS = 60_000_000_000
 TRIES = 3
+PROVEN_NS = 60_000_000_000
+"""Who keeps up for so long has all tries again."""
 KEPT = 512
 
 
@@ -67,6 +69,10 @@ class Pace:
             return ""
         self._slow_since_ns = self._slow_since_ns or now_ns
         return figure if now_ns - self._slow_since_ns >= PATIENCE_NS else ""
+
+    def proven(self, now_ns: int) -> bool:
+        """Whether it has kept up for `PROVEN_NS` in which the camera did not pause."""
+        return bool(self._since_ns) and not self._slow_since_ns and now_ns - self._since_ns >= PROVEN_NS
 
     def _slow_now(self, now_ns: int) -> str:
         if not self._since_ns or now_ns - self._since_ns < WINDOW_NS or now_ns - self._came_ns > PAUSE_NS:

@@ -1,177 +1,32 @@
-"""The video host over a real tap socket, with the test as the worker and as signaling."""
+"""Pictures through the video host, and what it says of them."""
 
-import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from media_processors.base import Picture
 from media_processors.errors import UnavailableError
-from media_processors.settings import ProcessingSettings
 from media_processors.video import deriving
 from media_processors.video.decode import VideoDecoder, to_rgb
 from media_processors.video.depacketize import FrameAssembler, SightCounters
-from media_processors.video.pace import PATIENCE_NS, RETRY_NS, TRIES, WINDOW_NS
-from media_processors.video_host import SOCKET_NAME, VideoHost
-from models.store import Store
-from sfu.channel import connect
 from sfu.rtp import vp8
 from sfu.tap import (
     CloseTrack,
     Hello,
-    OpenTrack,
     SelectLayer,
     Sound,
     TapFrame,
     TapPacket,
-    TapSocket,
     VideoResult,
     WantKeyframe,
-    listen,
 )
 from tests.fakes.camera import Camera, Film
+from tests.unit.processors_video.host_scene import Start
 from tests.unit.processors_video.transforms import Changes, Gate, negative
 from tests.until import until
 
 S = 1_000_000_000
-
-
-class Scene:
-    """The host, the worker's end of its tap, and a channel as signaling has one."""
-
-    def __init__(self, run_dir: Path, *transforms: Changes) -> None:
-        self.run_dir = run_dir
-        self.transforms = transforms
-        self.film = Film(Camera(rate_hz=10), seq=1)
-        self.results: list[VideoResult] = []
-        self.asked: list[TapFrame] = []
-        self.states: list[tuple[str, str, str]] = []
-
-    async def start(self) -> None:
-        self.listener = listen(self.run_dir / "worker-0.tap")
-        self.host = self.new_host()
-        await self.host.start()
-        await self.accept()
-        self.channel = await connect(self.run_dir / SOCKET_NAME)
-        self.channel.on_notify = self._notified
-        self.channel.start()
-
-    def new_host(self) -> VideoHost:
-        loaded = {name: one for transform in self.transforms for name, one in transform.loaded.items()}
-        return VideoHost(ProcessingSettings(), Store(self.run_dir), self.run_dir, 1, loaded)
-
-    async def accept(self) -> None:
-        """Wait for the host's connection."""
-
-        def missing() -> str:
-            with contextlib.suppress(BlockingIOError):
-                self.link = TapSocket(self.listener.accept()[0])
-                return ""
-            return "a connection of the host"
-
-        await until(missing)
-        (hello,) = self.link.receive() or []
-        assert isinstance(hello, Hello)
-        self.hello = hello
-
-    async def stop(self) -> None:
-        await self.channel.close()
-        await self.host.close()
-        self.link.close()
-        self.listener.close()
-
-    def _notified(self, event: str, params: dict[str, object]) -> None:
-        assert event == "processor_status"
-        self.states.append((str(params["processor"]), str(params["state"]), str(params["reason"])))
-
-    def open(
-        self,
-        on: bool = True,
-        epoch: int = 0,
-        codec: Literal["vp8", "h264"] = "vp8",
-        bitrate_bps: int = 400_000,
-        handle: int = 1,
-    ) -> None:
-        opened = OpenTrack(
-            handle=handle,
-            track_id=f"track-{handle}",
-            room_id="room",
-            participant_id="participant",
-            kind="video",
-            source="camera",
-            codec=codec,
-            clock_hz=90_000,
-            processors={transform.name: on for transform in self.transforms},
-            epoch=epoch,
-            bitrate_bps=bitrate_bps,
-        )
-        assert self.link.send(opened)
-
-    def shoot(self, keyframe: bool = False) -> int:
-        """Send the next picture; its timestamp."""
-        packets = self.film.frame(keyframe)
-        for packet in packets:
-            self.link.queue(packet)
-        self.link.flush()
-        return packets[0].timestamp
-
-    def read(self) -> None:
-        while frames := self.link.receive():
-            for frame in frames:
-                if isinstance(frame, VideoResult):
-                    self.results.append(frame)
-                else:
-                    self.asked.append(frame)
-
-    async def made(self, count: int) -> list[VideoResult]:
-        """The packets of so many more pictures; those."""
-
-        def missing() -> str:
-            self.read()
-            found = sum(result.marker for result in self.results)
-            return "" if found >= count else f"{count - found} pictures"
-
-        await until(missing)
-        taken, self.results = self.results, []
-        return taken
-
-    async def wants(self, frame: TapFrame) -> None:
-        """Wait until the host asks for something."""
-
-        def missing() -> str:
-            self.read()
-            return "" if frame in self.asked else f"{frame}"
-
-        await until(missing)
-
-    async def track(self) -> deriving.DerivedTrack:
-        """The only one."""
-        await until(lambda: "" if self.host._tracks else "a track")
-        return next(iter(self.host._tracks.values()))
-
-    async def told(self, name: str, state: str, reason: str = "") -> None:
-        await until(lambda: "" if (name, state, reason) in self.states else f"{name} {state} {reason}: {self.states}")
-
-
-Start = Callable[..., Awaitable[Scene]]
-
-
-@pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    scenes: list[Scene] = []
-
-    async def start(*transforms: Changes) -> Scene:
-        scenes.append(Scene(tmp_path, *transforms))
-        await scenes[-1].start()
-        return scenes[-1]
-
-    yield start
-    for scene in scenes:
-        await scene.stop()
 
 
 def decoded(results: list[VideoResult]) -> list[Picture]:
@@ -324,62 +179,29 @@ async def test_the_last_one_that_refuses_ends_it(start: Start) -> None:
     assert end.payload == b""
 
 
-def overload(tracks: list[deriving.DerivedTrack], since_ns: int) -> int:
-    """Thirty pictures a second come, none goes, for as long as it takes to be too slow; the end."""
-    for now_ns in range(since_ns, since_ns + WINDOW_NS + PATIENCE_NS, S // 2):
-        for track in tracks:
-            track.pace.came(now_ns, 15)
-            track.pace.too_slow(now_ns)
-    return since_ns + WINDOW_NS + PATIENCE_NS
-
-
-async def test_a_track_that_cannot_keep_up_is_given_up_and_tried_again(start: Start) -> None:
+async def test_what_the_worker_could_not_take_is_said_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = await start(negative())
+    refused: list[TapFrame] = []
+
+    def full(frames: Sequence[TapFrame]) -> bool:
+        refused.extend(frames)
+        return False
+
     scene.open()
-    scene.shoot()
-    await scene.made(1)
     track = await scene.track()
-    available = scene.host._available
-    now_ns = time.monotonic_ns()
-    for tries in range(1, TRIES + 1):
-        track.pace.reset()
-        now_ns = overload([track], now_ns)
-        assert track.tick(now_ns, available)
-        (end,) = await scene.made(1)
-        assert end.payload == b""
-        assert not track.working
-        await until(lambda: "" if scene.states[-1:] and scene.states[-1][1] == "unavailable" else "a status")
-        assert scene.states[-1] == ("negative", "unavailable", "too_slow: 0.0 pictures/s of 30.0")
-        assert not track.tick(now_ns + RETRY_NS - 1, available)
-        assert not track.working
-        now_ns += RETRY_NS
-        track.tick(now_ns, available)
-        assert track.working is (tries < TRIES)
-    assert scene.host.counters.given_up == TRIES
     scene.open(on=False)
-    scene.open()
-    scene.shoot(keyframe=True)
-    await scene.made(1)
-
-
-async def test_pictures_count_as_come_while_the_thread_is_busy_with_one(start: Start) -> None:
-    """Else a transform that takes two seconds for each would seem to have a camera that pauses."""
-    gate = Gate()
-    scene = await start(Changes("gate", gate))
-    scene.open()
-    scene.shoot()
-    await until(lambda: "" if gate.waiting.is_set() else "the first picture in the transform")
-    track = await scene.track()
-    for _ in range(5):
-        scene.shoot()
-
-    def missing() -> str:
-        came, _ = track.pace.rates(time.monotonic_ns())
-        return "" if came else "pictures"
-
-    await until(missing)
-    gate.leave.release(2)
-    await scene.made(2)
+    await until(lambda: "a free place" if scene.host._tracks else "")
+    (tap,) = scene.host._taps
+    with monkeypatch.context() as patch:
+        patch.setattr(tap, "send_all", full)
+        scene.open()
+        track = await scene.track()
+        assert refused[-2:] == [WantKeyframe(1), SelectLayer(1, deriving.LONGEST_PX)]
+    track._send = tap.send_all
+    scene.read()
+    scene.asked.clear()
+    await scene.wants(SelectLayer(1, deriving.LONGEST_PX))
+    await scene.wants(WantKeyframe(1))
 
 
 async def test_what_cannot_run_any_more_is_not_offered_to_the_worker(start: Start) -> None:
@@ -407,6 +229,26 @@ async def test_other_codecs_and_too_many_tracks_are_told(start: Start, monkeypat
     scene.link.send(CloseTrack(2))
     scene.open(handle=4)
     await until(lambda: "" if [key[1] for key in scene.host._tracks] == [3] else "another track in its place")
+    scene.open(handle=3, on=False)
+    await until(lambda: "" if [key[1] for key in scene.host._tracks] == [4] else "the place of what was switched off")
+
+
+async def test_a_track_takes_a_place_only_while_one_of_its_transforms_is_on_and_can_run(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("media_processors.video_host.MAX_TRACKS", 1)
+    scene = await start(negative())
+    for handle in (1, 2, 3):
+        scene.open(handle=handle, on=False)
+    scene.open(handle=4)
+    scene.film = Film(Camera(rate_hz=10), seq=1, handle=4)
+    scene.shoot()
+    (result, *_) = await scene.made(1)
+    assert result.handle == 4
+    scene.transforms[0].reason = "its model is gone"
+    await until(lambda: "a free place" if scene.host._tracks else "")
+    scene.transforms[0].reason = ""
+    await until(lambda: "" if scene.host._tracks else "a track")
 
 
 async def test_a_picture_is_never_larger_than_what_a_track_may_cost(start: Start) -> None:
@@ -430,17 +272,3 @@ async def test_a_worker_that_comes_back_is_found_again(start: Start) -> None:
     scene.film = Film(Camera(rate_hz=10), seq=1)
     scene.shoot()
     await scene.made(1)
-
-
-async def test_where_there_is_no_time_for_all_the_newest_is_given_up_and_the_others_judged_anew(start: Start) -> None:
-    scene = await start(negative())
-    for handle in (1, 2, 3):
-        scene.open(handle=handle)
-    await until(lambda: "" if len(scene.host._tracks) == 3 else "three tracks")
-    tracks = list(scene.host._tracks.values())
-    now_ns = time.monotonic_ns()
-    for working in ([True, True, False], [True, False, False]):
-        now_ns = overload(tracks, now_ns)
-        for _ in range(2):
-            scene.host._tick_tracks(now_ns)
-            assert [track.working for track in tracks] == working
