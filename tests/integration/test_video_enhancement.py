@@ -18,7 +18,7 @@ from models.store import Store
 from sfu.rtp import vp8
 from sfu.tap import Hello
 from tests.fakes.camera import Camera, Film
-from tests.unit.processors_video.test_video_host import Scene
+from tests.unit.processors_video.host_scene import Scene
 from tests.unit.processors_video.transforms import Changes
 from tests.until import until
 
