@@ -9,7 +9,7 @@ from pathlib import Path
 
 from candor.run_dir import run_directory
 from candor.settings import ConfigurationError, Settings, model_settings
-from candor.supervisor import Supervisor
+from candor.supervisor import Role, Supervisor
 from models.engine import SOCKET_NAME
 from models.service.server import ModelService
 
@@ -41,8 +41,7 @@ async def _engine(settings: Settings, engine: Path | None) -> AsyncIterator[Path
         yield engine
         return
     with run_directory() as run_dir:
-        supervisor = Supervisor(settings, run_dir)
-        supervisor.children = {"engine": supervisor.children["engine"]}
+        supervisor = Supervisor(settings, run_dir, [Role("engine")])
         try:
             await supervisor.start()
             yield run_dir / SOCKET_NAME

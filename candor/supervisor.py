@@ -14,6 +14,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,16 +91,22 @@ def video_transforms(settings: Settings) -> frozenset[str]:
     return frozenset(settings.processing.video_transforms) | labels
 
 
-class Supervisor:
+def node_roles(settings: Settings) -> list[Role]:
     """All children of one node."""
+    roles = [Role("engine"), *(Role("worker", index) for index in range(worker_count(settings)))]
+    roles += [Role("path"), Role("watch"), Role("signaling")]
+    if video_transforms(settings):
+        roles.append(Role("video"))
+    return roles
 
-    def __init__(self, settings: Settings, run_dir: Path) -> None:
+
+class Supervisor:
+    """Children that are kept running. `roles`: those of a node, unless told."""
+
+    def __init__(self, settings: Settings, run_dir: Path, roles: Sequence[Role] | None = None) -> None:
         self._settings = settings
         self._run_dir = run_dir
-        roles = [Role("engine"), *(Role("worker", index) for index in range(worker_count(settings)))]
-        roles += [Role("path"), Role("watch"), Role("signaling")]
-        if video_transforms(settings):
-            roles.append(Role("video"))
+        roles = node_roles(settings) if roles is None else roles
         self.children = {role.label: Child(role) for role in roles}
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -177,11 +177,13 @@ def _told(entry: ModelEntry, model: str, result: Result, *also: str) -> Inferenc
 def _cut(entry: ModelEntry, image: media.Rgb, box: FaceBox, scale: float) -> media.Rgb:
     """The face out of the picture as it was sent. Raises ServiceError (422) if it is too small to be judged."""
     own = FaceBox(box.x / scale, box.y / scale, box.width / scale, box.height / scale, box.score, ())
-    if entry.task == "expression":
-        return cut_out(image, own)
-    if own.width < FACE_PX:
+    judged = entry.task == "face_authenticity"
+    if judged and own.width < FACE_PX:
         raise ServiceError(422, "face_too_small", f"the face is {own.width:.0f} pixels wide, less than {FACE_PX}")
-    return cut_out(image, own, margin=MARGIN, square=True)
+    try:
+        return cut_out(image, own, margin=MARGIN if judged else 0.0, square=judged)
+    except ValueError as error:
+        raise ServiceError(422, "no_face", str(error)) from error
 
 
 def _mean(scores: list[Scores]) -> list[Any]:

@@ -97,6 +97,10 @@ class Deployments:
             fix = f"candor models deploy {entry.name}"
             raise ServiceError(503, "unavailable", "the model was stopped here", command=fix)
 
+    def answered(self, model_id: str) -> None:
+        """A model that could not be loaded when the engine came back was loaded since, by being asked."""
+        self.failed.pop(model_id, None)
+
     async def deploy(self, config: DeployConfig) -> str:
         """Load a model and keep it; one that is deployed is exchanged if anything changed. Returns its version.
 

@@ -153,7 +153,9 @@ class Handlers:
         entry = await asyncio.to_thread(tasks.find, self._store, model_id)
         self._deployments.check(entry)
         asker = Asker(f"service:{caller.id}", f"service-{secrets.token_hex(8)}", until_s, request.priority)
-        return await self._desk.answer(entry, request.input_data, request.parameters, asker)
+        answer = await self._desk.answer(entry, request.input_data, request.parameters, asker)
+        self._deployments.answered(entry.name)
+        return answer
 
     async def _status(self, model_id: str) -> ModelStatus:
         entry = await asyncio.to_thread(tasks.find, self._store, model_id)

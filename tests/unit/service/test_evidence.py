@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.catalog import load
+from models.questions import FaceBox, Faces
 from tests.unit.service.kit import Http, Runner, packed, png, voice
 
 MEDIA = Path(__file__).parents[4] / "shared" / "media"
@@ -35,6 +36,17 @@ async def test_one_picture_never_is_enough(http: Http) -> None:
     assert (evidence["status"], evidence["likelihood_synthetic"]) == ("insufficient_evidence", None)
     assert answer["also"] == ["yunet@1"]
     assert answer["result"]["faces"] == [{"x": 100, "y": 75, "width": 200, "height": 150, "score": 0.9}]
+
+
+@pytest.mark.parametrize("x", [None, 500.0])
+async def test_no_face_or_one_beside_the_picture_is_said(
+    http: Http, runners: dict[str, Runner], x: float | None
+) -> None:
+    boxes = () if x is None else (FaceBox(x, 0, 100, 100, 0.9, ()),)
+    runners["yunet"].answer = lambda _: Faces(boxes)
+    for task in ("face_deepfake", "emotion_detection"):
+        status, problem = await http("POST", f"/inference/{task}", {"input_data": {"image": packed(png(400, 300))}})
+        assert (status, problem["code"]) == (422, "no_face")
 
 
 async def test_a_large_picture_is_shrunk_for_the_detector_alone(http: Http, runners: dict[str, Runner]) -> None:
