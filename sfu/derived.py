@@ -3,8 +3,10 @@
 The host gets one layer, as any viewer would, and sends VP8 packets back. The worker numbers them and sends them on like those of
 a layer, so switching to the derived source or from it is a layer switch, at a key frame, in one unbroken numbering.
 
-- Until the first key frame came, and whenever the host is gone, silent for a second or says that it gives up, viewers get the
-  publisher's own layers. A host that was silent although it was given packets is trusted again after `RETURN_NS` of its own.
+- Until the first key frame came, and whenever the host is gone, silent for `LATE_NS` or says that it gives up, viewers get the
+  publisher's own layers, each the one that their layer control chooses. A host that was silent although it was given packets is
+  trusted again after `RETURN_NS` of its own. Where the publisher sends nothing nobody is late, and nothing else to be shown either.
+- A host that has given up is sent nothing until it asks for a key frame.
 - Key frames are asked of the host, never of the publisher, except by the host to begin decoding.
 - A result of an older epoch, of no picture that the host was given, or beyond what a track may send is dropped and counted; the
   results behind it are of no use without it, so they are dropped until a key frame, which is asked for.
@@ -20,7 +22,7 @@ from sfu.dataplane.base import DataPlane
 from sfu.errors import DropReason
 from sfu.fanout import VideoPacket
 from sfu.layer_control import FLOOR_BPS
-from sfu.producer import LIVE_WITHIN_NS, Producer, Source
+from sfu.producer import Producer, Source
 from sfu.rtp import vp8
 from sfu.rtp.header import timestamp_delta
 from sfu.rtp.reception import ClockReading
@@ -34,11 +36,18 @@ SHARE_USED = 0.9
 RISE_MIN, RISE_MAX = 1.3, 1.5
 """Another bitrate costs a key frame, so it rises by at least, and at most, so much ..."""
 RISE_AFTER_NS = 5_000_000_000
-"""... and so long after the last change. It falls at once."""
+"""... and so long after the last change. It falls at once, ..."""
 FALL_MIN = 0.95
+FALL_AIM = 0.8
+"""... and below what is allowed: a share that falls goes on to fall, and who has so little suffers most from key frames; ..."""
+FALL_AGAIN_NS = 3_000_000_000
+FALL_STEEP = 0.75
+"""... so soon after the last change only if it falls to less than this."""
+LATE_NS = 1_250_000_000
+"""Later than `LIVE_WITHIN_NS` by one turn of layer control: of a camera that pauses the layers have to be the first to end."""
 RETURN_NS = 2_000_000_000
-FED_NS = 500_000_000
-"""A host that was given nothing for so long has no reason to say anything: the camera is muted, or pauses."""
+STARTING, LATE = "starting", "late"
+"""Why viewers are not fed from it."""
 RESULT_BYTES_MAX = 1_250
 """A larger payload does not fit into a datagram with everything around it."""
 RESULT_AGE_TICKS = 2 * 90_000
@@ -48,37 +57,44 @@ RESULT_AGE_TICKS = 2 * 90_000
 class DerivedSource(Source):
     """What viewers are fed from. It has no SSRC, for nobody sends it to us by RTP; its numbers are ours."""
 
-    __slots__ = ("_ask", "_clock", "_distrusted", "_settles_ns", "_stream", "seq_ext")
+    __slots__ = ("_ask", "_clock", "_distrusted", "_settles_ns", "_stream", "owes_since_ns", "seq_ext")
 
     def __init__(self, producer: Producer, stream: WatchConsumer, ask: Callable[[], None]) -> None:
         super().__init__(producer, 0, "derived")
         self.nacks = None
         self.seq_ext = 0
         """Of the newest packet."""
+        self.owes_since_ns = 0
+        """When the host was given the first packet after its last answer; 0: none."""
         self._stream = stream
         self._ask = ask
         self._clock: ClockReading | None = None
-        self._distrusted = False
+        self._distrusted = True
+        """Nothing of it is shown until it sends again."""
         self._settles_ns = 0
-        """From when on it counts as live if packets go on to come."""
+        """From when on it counts as live."""
 
     def arrived(self, size_bytes: int, now_ns: int) -> None:
         """A packet came."""
-        silent = now_ns - self.last_arrival_ns >= LIVE_WITHIN_NS
-        if self._distrusted or (silent and now_ns < self._settles_ns):
-            self._settles_ns = now_ns + RETURN_NS
+        if self._distrusted:
             self._distrusted = False
+            self._settles_ns = now_ns + RETURN_NS if self.last_arrival_ns else now_ns
+        self.owes_since_ns = 0
         self.last_arrival_ns = now_ns
         self.rate.add(size_bytes)
 
     def distrust(self) -> None:
         """The host was silent when it should not have been, or says that no more will come: it has to show that it is back."""
         self._distrusted = True
-        self.last_arrival_ns = min(self.last_arrival_ns, 1)
+        self.owes_since_ns = 0
+
+    def late(self, now_ns: int) -> bool:
+        """Whether the host was given pictures for `LATE_NS` and said nothing."""
+        return bool(self.owes_since_ns) and now_ns - self.owes_since_ns >= LATE_NS
 
     def live(self, now_ns: int) -> bool:
-        """Whether viewers may be fed from it."""
-        return super().live(now_ns) and now_ns >= self._settles_ns
+        """Whether viewers may be fed from it. While the camera pauses that is so, and nothing is there to be fed."""
+        return not self._distrusted and now_ns >= self._settles_ns and not self.late(now_ns)
 
     @property
     def sender_clock(self) -> ClockReading | None:
@@ -103,17 +119,23 @@ class DerivedVideo(WatchedVideo):
         plane: DataPlane,
         send: Callable[[WatchedPacket], None],
         ask: Callable[[], None],
-        changed: Callable[[bool], None],
+        changed: Callable[[str], None],
     ) -> None:
-        """`ask`: tell the host that a key frame is wanted. `changed`: told whether viewers may be fed from it."""
-        super().__init__(producer, plane, send)
+        """`ask`: tell the host that a key frame is wanted. `changed`: told why viewers are not fed from it; empty when they are."""
+
+        def give(packet: WatchedPacket) -> None:
+            self.source.owes_since_ns = self.source.owes_since_ns or packet.arrival_ns
+            send(packet)
+
+        super().__init__(producer, plane, give)
         self.source = DerivedSource(producer, self._stream, ask)
         self.bitrate_bps = START_BPS
         """What the host shall encode at."""
         self._changed = changed
-        self._told_live = False
-        self._fed_since_ns = 0
-        """0: the host is given nothing."""
+        self._why_not: str | None = None
+        """As `changed` was told; None: nothing yet."""
+        self._given_up = False
+        """By the host, which does not want to be sent anything."""
         self._awaits_keyframe = True
         self._decided_ns = 0
 
@@ -121,10 +143,11 @@ class DerivedVideo(WatchedVideo):
         """See `WatchedVideo`."""
         self._stream.producer.derived = self.source
         self._decided_ns = now_ns
+        self._say(STARTING)
         super().start(now_ns)
 
     def stop(self, now_ns: int) -> None:
-        """Viewers go back to the publisher's own layers; idempotent."""
+        """Viewers go back to the publisher's own layers; idempotent. What `changed` was told is for the caller to correct."""
         producer = self._stream.producer
         if producer.derived is self.source:
             producer.derived = None
@@ -133,13 +156,31 @@ class DerivedVideo(WatchedVideo):
         super().stop(now_ns)
 
     def _give_back(self, now_ns: int) -> None:
-        """To the layer that the host gets, whose size is nearest; at the next turn of layer control to what each viewer wants."""
-        producer = self._stream.producer
-        layers = producer.layers(now_ns)
-        layer = self._stream.target if self._stream.target in layers else next(iter(layers), None)
-        for consumer in producer.consumers:
-            if consumer.target is self.source:
-                self._plane.set_target(consumer, layer, now_ns)
+        """To what layer control chooses for each viewer; where the publisher sends nothing they wait where they are."""
+        for consumer in self._stream.producer.consumers:
+            if isinstance(consumer, Consumer) and consumer.target is self.source:
+                consumer.downlink.observer.tick(now_ns)
+
+    def _say(self, why_not: str) -> None:
+        if self._why_not != why_not:
+            self._why_not = why_not
+            self._changed(why_not)
+
+    # --- what the host is given
+
+    def ask_keyframe(self, now_ns: int) -> None:
+        """See `WatchedVideo`. A host that had given up begins again."""
+        if self._given_up:
+            self._given_up = False
+            super().tick(now_ns)
+        super().ask_keyframe(now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """See `WatchedVideo`."""
+        if not self._given_up:
+            super().tick(now_ns)
+
+    # --- what comes back
 
     def expect_keyframe(self) -> None:
         """What comes now does not continue what came before."""
@@ -149,6 +190,8 @@ class DerivedVideo(WatchedVideo):
         """A packet from the host; None if it went on, or says that no more will come."""
         if not result.payload:
             self._awaits_keyframe = True
+            self._given_up = True
+            self._plane.set_target(self._stream, None, now_ns)
             self._leave_host(now_ns)
             return None
         try:
@@ -184,36 +227,25 @@ class DerivedVideo(WatchedVideo):
         self._awaits_keyframe = True
         self._plane.want_keyframe(self.source, now_ns)
 
-    def tick(self, now_ns: int) -> None:
-        """See `WatchedVideo`. Also notice that the host is silent."""
-        super().tick(now_ns)
+    def notice(self, now_ns: int) -> None:
+        """Every 250 ms: whether viewers may be fed from it; if not, whether that is the host's fault."""
         self.source.rate.tick(now_ns)
-        self._notice(now_ns)
-
-    def _notice(self, now_ns: int) -> None:
-        """Whether viewers may be fed from it; if not, whether that is the host's fault."""
-        fed = now_ns - self._stream.numbers().last_sent_ns < FED_NS
-        self._fed_since_ns = (self._fed_since_ns or now_ns) if fed else 0
-        if self.source.live(now_ns):
-            if not self._told_live:
-                self._told_live = True
-                self._changed(True)
-            return
-        self._give_back(now_ns)
-        owed_since_ns = max(self._fed_since_ns, self.source.last_arrival_ns)
-        if self._told_live and self._fed_since_ns and now_ns - owed_since_ns >= LIVE_WITHIN_NS:
+        producer = self._stream.producer
+        if producer.muted or not producer.layers(now_ns):
+            self.source.owes_since_ns = 0
+        elif self.source.late(now_ns):
             self._leave_host(now_ns)
+        elif self.source.live(now_ns):
+            self._say("")
 
     def _leave_host(self, now_ns: int) -> None:
         self.source.distrust()
         self._give_back(now_ns)
-        if self._told_live:
-            self._told_live = False
-            self._changed(False)
+        self._say(LATE)
 
     def decide_bitrate(self, now_ns: int) -> bool:
         """Once a second: whether the host shall encode at another bitrate from now on."""
-        if not self._told_live:
+        if self._why_not:
             return False
         viewers = (c for c in self._stream.producer.consumers if isinstance(c, Consumer) and c.target is self.source)
         shares = [viewer.share_bps for viewer in viewers if viewer.share_bps is not None]
@@ -226,9 +258,9 @@ class DerivedVideo(WatchedVideo):
 
 
 def next_bitrate(current_bps: int, allowed_bps: int, since_ns: int) -> int:
-    """Down to what is allowed at once; up in steps, with time between them."""
-    if allowed_bps < current_bps * FALL_MIN:
-        return allowed_bps
+    """Below what is allowed at once; up in steps, with time between them."""
+    if allowed_bps < current_bps * (FALL_MIN if since_ns >= FALL_AGAIN_NS else FALL_STEEP):
+        return max(FLOOR_BPS, int(allowed_bps * FALL_AIM))
     if allowed_bps >= current_bps * RISE_MIN and since_ns >= RISE_AFTER_NS:
         return min(allowed_bps, int(current_bps * RISE_MAX))
     return current_bps

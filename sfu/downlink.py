@@ -24,6 +24,9 @@ class DownlinkObserver(Protocol):
     def loss(self, fraction: float, rtt_ms: float | None, now_ns: int) -> None:
         """A receiver report about one of the subscriber's consumers."""
 
+    def tick(self, now_ns: int) -> None:
+        """Choose layers now, since some of what is sent has ended."""
+
 
 class Downlink:
     """The way to one subscriber.

@@ -15,6 +15,7 @@ from sfu.tap import SelectLayer, TapPacket, TapSocket, VideoResult, WantKeyframe
 from sfu.tapped import VIDEO_ROLES, Host, Role, Tapped, video_packet
 from sfu.watching import DECODED_CODECS, WatchedVideo
 
+HOST_GONE = "host is gone"
 DERIVED_CODECS = frozenset({"vp8"})
 """Of what pictures are made of: what is made is VP8, and viewers of a track agreed to one codec."""
 
@@ -66,9 +67,9 @@ class VideoTaps:
         if role == "watch_video":
             return WatchedVideo(producer, self._plane, send)
 
-        def changed(live: bool) -> None:
-            mode = PathMode.PROCESSED if live else PathMode.BYPASS
-            self._on_state(producer.track_id, mode, "" if live else "late")
+        def changed(why_not: str) -> None:
+            mode = PathMode.BYPASS if why_not else PathMode.PROCESSED
+            self._on_state(producer.track_id, mode, why_not)
 
         video = DerivedVideo(producer, self._plane, send, lambda: self._ask_host(tapped), changed)
         tapped.bitrate_bps = video.bitrate_bps
@@ -81,8 +82,13 @@ class VideoTaps:
 
     def _end(self, role: Role, tapped: Tapped) -> None:
         video = tapped.videos.pop(role, None)
-        if video is not None:
-            video.stop(time.monotonic_ns())
+        if video is None:
+            return
+        video.stop(time.monotonic_ns())
+        if isinstance(video, DerivedVideo):
+            gone = role not in self._hosts
+            mode = PathMode.BYPASS if gone else PathMode.PROCESSED  # switched off: nothing is bypassed any more
+            self._on_state(tapped.producer.track_id, mode, HOST_GONE if gone else "")
 
     def new_epoch(self, tapped: Tapped) -> None:
         """Consent has changed: results of before are dropped, and the watch host forgets, so it begins with a key frame."""
@@ -100,6 +106,8 @@ class VideoTaps:
                 host = self._hosts.get(role)
                 if host is not None and one.handle not in host.control:
                     video.tick(now_ns)
+                if isinstance(video, DerivedVideo):
+                    video.notice(now_ns)
 
     def refresh(self, tapped: Tapped, now_ns: int) -> bool:
         """Every second: whether the video host shall encode at another bitrate."""

@@ -80,6 +80,9 @@ class Observer:
     def loss(self, fraction: float, rtt_ms: float | None, now_ns: int) -> None:
         self.losses.append(fraction)
 
+    def tick(self, now_ns: int) -> None:
+        """Layers are chosen by the tests themselves."""
+
 
 class Events:
     """The plane's events, noted."""

@@ -1,138 +1,26 @@
-"""Video that the video host makes of a published one: a real plane, a real tap socket, and the test as the video host."""
+"""Video that the video host makes of a published one."""
 
-import itertools
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sfu.consumer import Consumer
-from sfu.derived import CEILING_BPS, RETURN_NS, RISE_AFTER_NS, START_BPS, DerivedVideo, next_bitrate
+from sfu.derived import (
+    LATE_NS,
+    RETURN_NS,
+)
 from sfu.errors import DropReason
-from sfu.layer_control import FLOOR_BPS, LayerControl
-from sfu.producer import Producer
 from sfu.rtp import header, nack, rtcp
-from sfu.tap import OpenTrack, SelectLayer, TapPacket, TapSocket, VideoResult, WantKeyframe
-from sfu.tapped import Tapped
-from tests.unit.sfu.rig import RigPeer
-from tests.unit.sfu.rig import vp8 as vp8_payload
-from tests.unit.sfu.video_scene import SSRCS, Host, Scene
+from sfu.tap import SelectLayer, VideoResult, WantKeyframe
+from tests.unit.sfu.derived_stage import Stage, Viewer
+from tests.unit.sfu.video_scene import SSRCS
 from tests.until import until
 
 S = 1_000_000_000
 NAME = "watermark"
-
-
-class Viewer:
-    """A subscriber whose layers are chosen as ever."""
-
-    def __init__(self, scene: Scene, producer: Producer, ssrc: int = 0x1234) -> None:
-        self.scene = scene
-        self.consumer: Consumer
-        self.peer: RigPeer
-        self.consumer, self.peer, _ = scene.rig.consumer(producer, ssrc)
-        self.control = LayerControl(scene.rig.plane)
-        self.control.add(self.consumer, time.monotonic_ns())
-        self.seqs: list[int] = []
-        self.stamps: list[int] = []
-
-    def sees(self) -> list[bytes]:
-        """The payloads since the last call, without what the worker rewrites; their numbers are noted."""
-        packets = self.peer.received()
-        self.seqs += [head.seq for head, _ in packets]
-        self.stamps += [head.timestamp for head, _ in packets]
-        return [payload[5:] for _, payload in packets]
-
-    def unbroken(self) -> bool:
-        seqs, stamps = self.seqs, self.stamps
-        ahead = [header.timestamp_delta(after, before) for before, after in itertools.pairwise(stamps)]
-        return seqs == [(seqs[0] + index) & 0xFFFF for index in range(len(seqs))] and all(step >= 0 for step in ahead)
-
-
-class Stage(Scene):
-    """The scene with a video host that answers."""
-
-    host_: Host
-    producer: Producer
-    seen: list[TapPacket]
-    pictures = 0
-    looked_at = 0
-    """How many frames of hosts of video the worker has looked at."""
-
-    async def begin(self, rids: tuple[str, ...] = ()) -> Viewer:
-        """A camera that is on its way through the host, and a viewer; nothing came back yet."""
-        heard = self.taps._videos.heard
-
-        def count(link: TapSocket, frame: SelectLayer | WantKeyframe | VideoResult, tapped: Tapped | None) -> None:
-            heard(link, frame, tapped)
-            self.looked_at += 1
-
-        self.taps._videos.heard = count  # type: ignore[method-assign]  # only to know when it has been called
-        self.host_ = await self.host("video", (NAME,))
-        self.producer = self.camera(rids)
-        self.seen = []
-        for rid in rids or ("",):
-            self.send(rid, keyframe=True)
-        viewer = Viewer(self, self.producer)
-        self.process()
-        for rid in rids or ("",):
-            self.send(rid, keyframe=True)
-        await self.take()
-        self.plis()
-        return viewer
-
-    def process(self, on: bool = True, epoch: int = 0) -> None:
-        self.taps.set_processing("track-video", {NAME: on}, epoch)
-
-    async def take(self) -> TapPacket:
-        """What the host was given; the newest packet."""
-        self.seen += await self.told(self.host_)
-        return self.seen[-1]
-
-    def payload(self, keyframe: bool = False, size: int = 40) -> bytes:
-        self.pictures += 1
-        return vp8_payload(self.pictures, self.pictures & 0xFF, keyframe=keyframe, size=size)
-
-    async def answer(self, keyframe: bool = False, epoch: int | None = None, payload: bytes | None = None) -> bytes:
-        """A picture from the host, made of the newest that it was given; what the worker has taken."""
-        packet = self.seen[-1]
-        payload = self.payload(keyframe) if payload is None else payload
-        epoch = packet.epoch if epoch is None else epoch
-        await self.result(VideoResult(packet.handle, epoch, 1, packet.timestamp, payload))
-        return payload[5:]
-
-    async def result(self, result: VideoResult) -> None:
-        """Send one and wait until the worker has looked at it."""
-        before = self.looked_at
-        assert self.host_.link.send(result)
-        await until(lambda: "" if self.looked_at > before else "a look at the result")
-
-    @property
-    def video(self) -> DerivedVideo | None:
-        video = self.taps._tapped["track-video"].videos.get("video")
-        assert video is None or isinstance(video, DerivedVideo)
-        return video
-
-    async def live(self) -> Viewer:
-        """A viewer who is fed from the derived source."""
-        viewer = await self.begin()
-        await self.answer(keyframe=True)
-        viewer.control.tick(time.monotonic_ns())
-        await self.answer(keyframe=True)
-        assert viewer.consumer.current is self.producer.derived
-        viewer.sees()
-        self.plis()
-        return viewer
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage(tmp_path)
-    yield stage
-    stage.close()
 
 
 async def test_viewers_get_the_publishers_own_until_a_key_frame_of_the_host_came(stage: Stage) -> None:
@@ -157,14 +45,16 @@ async def test_viewers_get_the_publishers_own_until_a_key_frame_of_the_host_came
     assert stage.plis() == [], "nothing was asked of the publisher"
     await stage.told(stage.host_)
     assert stage.host_.keyframes_wanted >= 1
-    assert stage.states == []
+    assert stage.states == [("bypass", "starting")], "not on before there is a picture"
     stage.taps.tick_layers(time.monotonic_ns())
-    assert stage.states == [("processed", "")]
+    assert stage.states[1:] == [("processed", "")]
 
 
 async def test_off_means_back_at_the_publishers_next_key_frame_which_is_asked_for_at_once(stage: Stage) -> None:
     viewer = await stage.live()
+    await stage.answer(payload=b"")
     stage.process(on=False)
+    assert stage.states[-2:] == [("bypass", "late"), ("processed", "")], "what was said of the host is no longer so"
     await stage.asked(SSRCS[""])
     assert stage.producer.derived is None
     stage.send()
@@ -180,6 +70,7 @@ async def test_the_hosts_death_costs_a_key_frame_and_it_comes_back_by_itself(sta
     viewer = await stage.live()
     stage.host_.link.close()
     await until(lambda: "the host's end to be noticed" if stage.producer.derived is not None else "")
+    assert stage.states[-1] == ("bypass", "host is gone")
     await stage.asked(SSRCS[""])
     stage.send(keyframe=True)
     assert len(viewer.sees()) == 1
@@ -193,15 +84,14 @@ async def test_the_hosts_death_costs_a_key_frame_and_it_comes_back_by_itself(sta
     assert viewer.unbroken()
 
 
-async def silent_for_a_second(stage: Stage) -> None:
-    """The host is given pictures and says nothing. Time passes by the argument of the ticks."""
-    now_ns = time.monotonic_ns()
-    assert stage.video is not None
-    stage.taps.tick_layers(now_ns)
-    for step_ns in range(0, S + 1, S // 4):
-        stage.producer.sources[""].fanout.newest_ns = now_ns + step_ns
-        stage.producer.sources[""].last_arrival_ns = now_ns + step_ns
-        stage.taps.tick_layers(now_ns + step_ns)
+def silence(stage: Stage, viewer: Viewer, seconds: float, *, camera: bool) -> None:
+    """The host says nothing. Time passes by the argument of the ticks; whether the camera goes on meanwhile."""
+    since_ns = time.monotonic_ns()
+    for now_ns in range(since_ns, since_ns + int(seconds * S), S // 4):
+        if camera:
+            stage.producer.sources[""].last_arrival_ns = now_ns
+        viewer.control.tick(now_ns)
+        stage.taps.tick_layers(now_ns)
 
 
 async def test_a_host_that_is_silent_for_a_second_is_left_and_trusted_again_later(stage: Stage) -> None:
@@ -210,10 +100,10 @@ async def test_a_host_that_is_silent_for_a_second_is_left_and_trusted_again_late
     source = stage.video.source
     stage.send()
     await stage.take()
-    await silent_for_a_second(stage)
+    silence(stage, viewer, LATE_NS / S + 0.5, camera=True)
     assert viewer.consumer.target is stage.producer.sources[""]
     await stage.asked(SSRCS[""])
-    assert stage.states == [("processed", ""), ("bypass", "late")]
+    assert stage.states[1:] == [("processed", ""), ("bypass", "late")]
     await stage.answer()
     now_ns = time.monotonic_ns()
     viewer.control.tick(now_ns)
@@ -224,32 +114,77 @@ async def test_a_host_that_is_silent_for_a_second_is_left_and_trusted_again_late
     assert source.live(now_ns + RETURN_NS)
 
 
-async def test_silence_of_a_camera_is_not_the_hosts_fault(stage: Stage) -> None:
-    viewer = await stage.live()
-    stage.taps.tick_layers(time.monotonic_ns())
-    assert stage.video is not None
-    source = stage.video.source
-    source.last_arrival_ns -= 5 * S
-    stage.producer.sources[""].fanout.newest_ns -= 5 * S
-    stage.taps.tick_layers(time.monotonic_ns())
-    assert viewer.consumer.target is stage.producer.sources[""], "whatever comes first is shown"
-    assert stage.states == [("processed", "")]
-    stage.send()
-    await stage.take()
-    stage.taps.tick_layers(time.monotonic_ns())
+async def test_a_host_that_never_makes_a_picture_is_said_to_be_late(stage: Stage) -> None:
+    viewer = await stage.begin()
+    silence(stage, viewer, LATE_NS / S + 0.5, camera=True)
+    assert stage.states == [("bypass", "starting"), ("bypass", "late")]
     await stage.answer(keyframe=True)
     viewer.control.tick(time.monotonic_ns())
-    assert viewer.consumer.target is source, "trusted at once"
-    assert stage.states == [("processed", "")]
+    assert viewer.consumer.target is stage.producer.derived, "late, and new: it has broken no trust"
 
 
-async def test_a_host_that_gives_up_is_left_at_once(stage: Stage) -> None:
+@pytest.mark.parametrize("mid_picture", [False, True])
+async def test_a_camera_that_pauses_is_not_shown_untouched_when_it_goes_on(stage: Stage, mid_picture: bool) -> None:
+    viewer = await stage.live()
+    if mid_picture:
+        stage.send()
+        await stage.take()
+    silence(stage, viewer, 5, camera=False)
+    source = stage.producer.sources[""]
+    source.last_arrival_ns -= 5 * S
+    assert viewer.consumer.target is stage.producer.derived
+    stage.send()
+    await stage.take()
+    viewer.control.tick(time.monotonic_ns())
+    assert viewer.consumer.target is stage.producer.derived
+    assert viewer.sees() == []
+    made = await stage.answer()
+    assert viewer.sees() == [made], "without a key frame"
+    assert stage.states[1:] == [("processed", "")]
+
+
+async def test_a_muted_camera_is_not_the_hosts_fault_either(stage: Stage) -> None:
+    viewer = await stage.live()
+    stage.send()
+    await stage.take()
+    stage.producer.set_muted(True)
+    silence(stage, viewer, 3, camera=True)
+    assert viewer.consumer.target is stage.producer.derived
+
+
+async def test_a_host_that_gives_up_is_left_at_once_and_sent_nothing_until_it_asks(stage: Stage) -> None:
     viewer = await stage.live()
     stage.taps.tick_layers(time.monotonic_ns())
     await stage.answer(payload=b"")
     assert viewer.consumer.target is stage.producer.sources[""]
-    assert stage.states == [("processed", ""), ("bypass", "late")]
+    assert stage.states[1:] == [("processed", ""), ("bypass", "late")]
     await stage.asked(SSRCS[""])
+    await stage.told(stage.host_)
+    stage.send(keyframe=True)
+    stage.taps.tick_layers(time.monotonic_ns())
+    before = stage.looked_at
+    assert stage.host_.link.send(SelectLayer(stage.seen[-1].handle, 640))
+    stage.send(keyframe=True)
+    assert await stage.told(stage.host_) == []
+    assert stage.host_.link.send(WantKeyframe(stage.seen[-1].handle))
+    await until(lambda: "" if stage.looked_at > before + 1 else "a look at both wishes")
+    stage.send(keyframe=True)
+    assert len(await stage.told(stage.host_)) == 1
+
+
+async def test_everybody_goes_back_to_the_layer_that_is_right_for_them(stage: Stage) -> None:
+    wide = await stage.begin(("q", "h", "f"))
+    narrow = Viewer(stage, stage.producer, 0x4321)
+    await stage.answer(keyframe=True)
+    narrow.control.show({"track-video": (160, 90)}, time.monotonic_ns())
+    wide.control.tick(time.monotonic_ns())
+    for viewer in (wide, narrow):
+        assert viewer.consumer.target is stage.producer.derived
+    await stage.answer(payload=b"")
+    assert narrow.consumer.target is stage.producer.sources["q"]
+    assert wide.consumer.target is stage.producer.sources["f"]
+    stage.rig.plane.tick(time.monotonic_ns())
+    assert SSRCS["h"] not in stage.plis()
 
 
 async def test_results_of_an_older_consent_are_dropped_and_what_follows_begins_with_a_key_frame(stage: Stage) -> None:
@@ -394,66 +329,15 @@ async def test_sender_reports_tell_when_the_original_was_filmed(stage: Stage) ->
     assert viewer.consumer.current.sender_clock is not None, "reports go on until the switch"
 
 
-# --- bitrate
-
-
-def test_a_bitrate_falls_at_once_and_rises_in_steps() -> None:
-    assert next_bitrate(600_000, 200_000, 0) == 200_000
-    assert next_bitrate(600_000, 580_000, S) == 600_000
-    assert next_bitrate(600_000, CEILING_BPS, RISE_AFTER_NS - 1) == 600_000
-    assert next_bitrate(600_000, CEILING_BPS, RISE_AFTER_NS) == 900_000
-    assert next_bitrate(600_000, 700_000, RISE_AFTER_NS) == 600_000
-    assert next_bitrate(600_000, 800_000, RISE_AFTER_NS) == 800_000
-
-
-async def test_the_host_encodes_for_the_narrowest_viewer(stage: Stage) -> None:
-    viewer = await stage.live()
-    other = Viewer(stage, stage.producer, 0x4321)
-    now_ns = time.monotonic_ns()
-    stage.taps.tick_layers(now_ns)
-    viewer.control.remb(400_000, [viewer.consumer.ssrc], now_ns)
-    for control in (viewer.control, other.control):
-        control.tick(now_ns)
-    share = viewer.consumer.share_bps
-    assert share is not None
-    assert other.consumer.share_bps is None
-    for narrow, expected in ((400_000, 360_000), (100_000, FLOOR_BPS)):
-        viewer.consumer.share_bps = narrow
-        stage.taps.refresh()
-        await stage.told(stage.host_)
-        opened = [frame for frame in stage.host_.others if isinstance(frame, OpenTrack)]
-        assert opened[-1].bitrate_bps == expected
-    assert opened[0].bitrate_bps == START_BPS
-
-
-async def test_who_has_not_even_room_for_the_floor_is_paused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    viewer = await stage.live()
-    video = stage.video
-    assert video is not None
-    video.source.rate.bps = 900_000
-    for estimate_bps, target in ((500_000, video.source), (FLOOR_BPS - 1, None)):
-        monkeypatch.setattr(viewer.control.estimate, "estimate_bps", lambda _, bps=estimate_bps: bps)
-        viewer.control.tick(time.monotonic_ns())
-        assert viewer.consumer.target is target
-        assert viewer.consumer.share_bps == estimate_bps
-    (state,) = viewer.control.states()
-    assert (state.layer, state.reason) == ("paused", "bandwidth")
-
-
-async def test_two_derived_videos_share_what_is_left(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    viewer = await stage.live()
-    twin, _, _ = stage.rig.consumer(stage.producer, 0x9999)
-    viewer.control.add(twin, time.monotonic_ns())
-    monkeypatch.setattr(viewer.control.estimate, "estimate_bps", lambda _: 800_000)
-    viewer.control.tick(time.monotonic_ns())
-    assert (viewer.consumer.share_bps, twin.share_bps) == (400_000, 400_000)
-
-
 # --- whatever comes in whatever order
 
 STEPS = st.sampled_from(
-    ("send", "send key", "answer", "answer key", "foreign", "tick", "silence", "off", "on", "end", "epoch")
+    (
+        *("send", "send key", "answer", "answer key", "foreign", "moment", "second", "minute"),
+        *("silence", "off", "on", "end", "epoch", "mute", "unmute"),
+    )
 )
+PASSES_NS = {"moment": S // 4, "second": S + S // 2, "minute": 60 * S}
 
 
 @settings(
@@ -461,33 +345,24 @@ STEPS = st.sampled_from(
 )
 @given(steps=st.lists(STEPS, max_size=30))
 async def test_a_viewers_numbers_have_no_gap_whatever_comes(tmp_path: Path, steps: list[str]) -> None:
-    stage = Stage(tmp_path)
-    try:
-        viewer = await stage.begin()
-        epoch, on = 0, True
-        for step in steps:
-            if step in ("send", "send key"):
-                stage.send(keyframe=step == "send key")
-                await stage.take()
-            elif step in ("answer", "answer key"):
-                await stage.answer(keyframe=step == "answer key", epoch=epoch)
-            elif step == "foreign":
-                await stage.answer(epoch=99)
-            elif step == "end" and stage.video is not None and stage.video.source.last_arrival_ns > 1:
-                await stage.answer(payload=b"", epoch=epoch)
-            elif step == "tick":
-                now_ns = time.monotonic_ns()
-                viewer.control.tick(now_ns)
-                stage.taps.tick_layers(now_ns)
-            elif step == "silence" and stage.video is not None:
-                stage.video.source.distrust()
-            elif step in ("off", "on", "epoch"):
-                on = on if step == "epoch" else step == "on"
-                epoch += step == "epoch"
-                stage.process(on, epoch)
+    stage, real, passed_ns = Stage(tmp_path), time.monotonic_ns, 0
+    with patch("time.monotonic_ns", lambda: real() + passed_ns):
+        try:
+            viewer = await stage.begin()
+            epoch, on = 0, True
+            for step in steps:
+                if step in PASSES_NS:
+                    passed_ns += PASSES_NS[step]
+                    stage.pass_time(viewer)
+                elif step in ("off", "on", "epoch"):
+                    on = on if step == "epoch" else step == "on"
+                    epoch += step == "epoch"
+                    stage.process(on, epoch)
+                else:
+                    await stage.happens(step, epoch)
+                viewer.sees()
             viewer.sees()
-        viewer.sees()
-        assert viewer.unbroken()
-        assert viewer.consumer.packets == len(viewer.seqs)
-    finally:
-        stage.close()
+            assert viewer.unbroken()
+            assert viewer.consumer.packets == len(viewer.seqs)
+        finally:
+            stage.close()
