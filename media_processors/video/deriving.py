@@ -259,8 +259,9 @@ class DerivedTrack:
         return packets
 
     def _ask_publisher(self) -> None:
+        """Not after giving up: the worker would begin to send again."""
         now_ns = monotonic_ns()
-        if now_ns - self._asked_ns >= ASK_AGAIN_NS:
+        if self.working and now_ns - self._asked_ns >= ASK_AGAIN_NS:
             self._asked_ns = now_ns
             self._counters.seeing.keyframes_asked += 1
             self._say(WantKeyframe(self.opened.handle))
