@@ -14,6 +14,8 @@ AUDIO_BPS = 50_000
 """Reserved for each audio consumer before video is shared out."""
 FLOOR_BPS = 150_000
 """What a derived video needs at least: its encoder follows the narrowest viewer down to here."""
+WANTED_BPS = 600_000
+"""What it would like to have, or as much as its original takes if that is less: a second step, for which it competes like a layer."""
 
 LayerName = Literal["low", "middle", "high", "paused"]
 
@@ -27,7 +29,8 @@ class Offer(NamedTuple):
     """Those of them that are live, by index."""
     layer_count: int
     """Those that were never heard included."""
-    derived: bool = False
+    wanted_bps: int | None = None
+    """Of derived video, whose encoder follows what there is room for."""
 
 
 class LayerControl:
@@ -94,7 +97,7 @@ class LayerControl:
     def tick(self, now_ns: int) -> None:
         """Choose a layer for every video consumer."""
         offers = {consumer: offered_layers(consumer.producer, now_ns) for consumer in self._selectors}
-        demands = [self._demand(consumer, offer.layers) for consumer, offer in offers.items()]
+        demands = [self._demand(consumer, offer) for consumer, offer in offers.items()]
         estimate_bps = self.estimate.estimate_bps(now_ns)
         shares = allocate(estimate_bps, AUDIO_BPS * len(self._audio), demands)
         self.estimate.aim_at(shares.next_bps)
@@ -105,27 +108,34 @@ class LayerControl:
             target = offer.sources.get(choice.index) if choice.index is not None else None
             if target is not None or choice.reason != "available":
                 self._plane.set_target(consumer, target, now_ns)
-        derived = [consumer for consumer, offer in offers.items() if offer.derived]
+        derived = {
+            consumer: cap_bps if cap_bps is not None else offer.wanted_bps
+            for (consumer, offer), cap_bps in zip(offers.items(), shares.caps_bps, strict=True)
+            if offer.wanted_bps is not None
+        }
         if derived:
             self._share_out(estimate_bps, derived)
 
-    def _share_out(self, estimate_bps: int | None, derived: list[Consumer]) -> None:
-        """What is left beside sound and layers, to those whose encoder follows it; with more of them than one, evenly."""
+    def _share_out(self, estimate_bps: int | None, derived: dict[Consumer, int]) -> None:
+        """To those whose encoder follows it: what they won together, or what is left beside sound and layers; evenly."""
         if estimate_bps is None:
             for consumer in derived:
                 consumer.share_bps = None
             return
         targets = [consumer.target for consumer in self._selectors if consumer not in derived]
         left_bps = estimate_bps - AUDIO_BPS * len(self._audio) - sum(t.rate.bps for t in targets if t is not None)
-        shown = sum(1 for consumer in derived if consumer.target is not None)
+        won_bps = [won_bps for consumer, won_bps in derived.items() if consumer.target is not None]
         for consumer in derived:
-            consumer.share_bps = max(0, left_bps) // max(1, shown)
+            consumer.share_bps = max(left_bps, sum(won_bps)) // max(1, len(won_bps))
 
     def _tile(self, consumer: Consumer) -> tuple[int, int]:
         return self._tiles.get(consumer.producer.track_id, DEFAULT_TILE)
 
-    def _demand(self, consumer: Consumer, layers: list[LayerInfo]) -> Demand:
+    def _demand(self, consumer: Consumer, offer: Offer) -> Demand:
         width, height = self._tile(consumer)
+        if offer.wanted_bps is not None:
+            return _derived_demand(consumer, offer, width * height)
+        layers = offer.layers
         live = [layer for layer in layers if layer.live]
         wanted = layer_for_tile(layers, width, height)
         useful = [layer for layer in live if wanted is not None and layer.index <= wanted]
@@ -147,13 +157,24 @@ class LayerControl:
         ]
 
 
+def _derived_demand(consumer: Consumer, offer: Offer, area: int) -> Demand:
+    """Two steps, where layers are many: what it needs, and what it would like to have. A hidden tile wants neither."""
+    wanted_bps, share_bps = offer.wanted_bps or 0, consumer.share_bps
+    steps = (offer.layers[0].bitrate_bps, wanted_bps) if area else ()
+    if consumer.target is None:
+        return Demand(area, steps, -1)
+    return Demand(area, steps, int(share_bps is None or share_bps >= wanted_bps))
+
+
 def offered_layers(producer: Producer, now_ns: int) -> Offer:
     """What viewers may choose from: of a track with a derived source that is live, only that."""
     derived = producer.derived
     if derived is None or not derived.live(now_ns):
         return published_layers(producer, now_ns)
     needed_bps = min(derived.rate.bps, FLOOR_BPS)
-    return Offer([LayerInfo(0, derived.width, derived.height, needed_bps)], {0: derived}, 1, derived=True)
+    original_bps = max((layer.rate.bps for layer in producer.layers(now_ns)), default=0)
+    wanted_bps = min(WANTED_BPS, max(FLOOR_BPS, original_bps))
+    return Offer([LayerInfo(0, derived.width, derived.height, needed_bps)], {0: derived}, 1, wanted_bps)
 
 
 def published_layers(producer: Producer, now_ns: int) -> Offer:

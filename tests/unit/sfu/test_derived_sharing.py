@@ -1,9 +1,11 @@
 """What the video host encodes at, and how a derived video shares a downlink with others."""
 
+import dataclasses
 import time
 
 import pytest
 
+from sfu.consumer import Consumer
 from sfu.derived import (
     CEILING_BPS,
     FALL_AGAIN_NS,
@@ -11,7 +13,8 @@ from sfu.derived import (
     START_BPS,
     next_bitrate,
 )
-from sfu.layer_control import FLOOR_BPS
+from sfu.layer_control import FLOOR_BPS, WANTED_BPS, offered_layers
+from sfu.producer import Producer, Source
 from sfu.tap import OpenTrack
 from tests.unit.sfu.derived_stage import Stage, Viewer
 
@@ -82,3 +85,47 @@ async def test_two_derived_videos_share_what_is_left(stage: Stage, monkeypatch: 
     monkeypatch.setattr(viewer.control.estimate, "estimate_bps", lambda _: 800_000)
     viewer.control.tick(time.monotonic_ns())
     assert (viewer.consumer.share_bps, twin.share_bps) == (400_000, 400_000)
+
+
+def full_grid(stage: Stage, viewer: Viewer, now_ns: int) -> list[Consumer]:
+    """Five cameras more, whose middle layers alone fill two megabits."""
+    others = []
+    for number in range(5):
+        media = dataclasses.replace(stage.producer.media, rids=("q", "h", "f"))
+        producer = Producer(f"camera-{number}", "bert", "camera", stage.producer.peer, media)
+        for index, (rid, bps) in enumerate((("q", 100_000), ("h", 370_000), ("f", 900_000))):
+            source = producer.sources[rid] = Source(producer, 5_000 + 10 * number + index, rid)
+            source.width, source.height, source.last_arrival_ns = 160 << index, 90 << index, now_ns
+            source.rate.bps = bps
+        stage.rig.plane.add_producer(producer)
+        consumer, _, _ = stage.rig.consumer(producer, 0x8000 + 10 * number)
+        viewer.control.add(consumer, now_ns)
+        others.append(consumer)
+    return others
+
+
+async def test_in_a_full_grid_a_derived_video_competes_like_a_layer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = await stage.live()
+    now_ns = time.monotonic_ns()
+    stage.producer.sources[""].rate.bps = 900_000
+    assert viewer.consumer.target is not None
+    viewer.consumer.target.rate.bps = 500_000
+    others = full_grid(stage, viewer, now_ns)
+    monkeypatch.setattr(viewer.control.estimate, "estimate_bps", lambda _: 2_000_000)
+    for _ in range(3):
+        viewer.control.tick(now_ns)
+    share_bps = viewer.consumer.share_bps
+    assert share_bps is not None
+    assert share_bps >= WANTED_BPS
+    spent_bps = [consumer.target.rate.bps for consumer in others if consumer.target is not None]
+    assert sorted(spent_bps) == [100_000, 100_000, 370_000, 370_000, 370_000]
+    assert share_bps + sum(spent_bps) <= 2_000_000
+
+
+async def test_what_is_given_up_for_it_is_no_more_than_its_original_takes(stage: Stage) -> None:
+    await stage.live()
+    stage.producer.sources[""].rate.bps = 200_000
+    offer = offered_layers(stage.producer, time.monotonic_ns())
+    assert offer.wanted_bps == 200_000
