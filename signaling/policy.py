@@ -70,7 +70,7 @@ class PolicySettings(Rules):
     @property
     def labels_somewhere(self) -> bool:
         """Whether any room labels pictures."""
-        return any(rules.watermark == ON_ALERT for rules in (self, *self.rooms.values()))
+        return any(Policy.of(self, room_id).labels for room_id in ("", *self.rooms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,13 @@ class Policy:
 
     def lock(self, info: ProcessorInfo) -> Lock | None:
         """Whether nobody can switch this processor, and who decided that. What is locked off anywhere is not locked on."""
-        if info.name == WATERMARK:
-            return Lock(False, ON_ALERT if self.labels else "server")
         if info.about in _AT_WORK_OFF and any(rules.eu_workplace for _, rules in self._layers):
             return Lock(False, EU_WORKPLACE)
         for by, rules in self._layers:
             if info.name in rules.off:
                 return Lock(False, by)
+        if info.name == WATERMARK:
+            return Lock(False, ON_ALERT if self.labels else "server")
         for by, rules in self._layers:
             if info.name in rules.on and _harmless(info):
                 return Lock(True, by)

@@ -1,6 +1,6 @@
 """What a server or a room decides for everybody: it narrows, never widens."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -139,3 +139,18 @@ def test_rules_are_checked_when_they_are_read() -> None:
         PolicySettings.model_validate({"audience": {"captions": "person"}})
     with pytest.raises(ValueError, match="everybody"):
         PolicySettings.model_validate({"audience": {"caption": "everybody"}})
+
+
+@pytest.mark.parametrize(
+    "off", [{"off": ["watermark"]}, {"rooms": {ROOM: {"watermark": "on_alert", "off": ["watermark"]}}}]
+)
+def test_who_decides_against_labels_has_the_last_word(off: dict[str, Any]) -> None:
+    settings = PolicySettings.model_validate({"rooms": {ROOM: {"watermark": "on_alert"}}} | off)
+    policy = Policy.of(settings, ROOM)
+    label = ProcessorInfo(name="watermark", kind="transform", media="video", available=True, default_on=False)
+    lock = policy.lock(label)
+    assert lock is not None
+    assert (lock.on, lock.by) == (False, "room" if "rooms" in off else "server")
+    assert not policy.labels
+    assert not settings.labels_somewhere
+    assert processing_of("camera", Consent(), [label], {}, policy, alert=True) == {"watermark": False}
