@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from media_processors.findings import FINDING, Authenticity, ProcessorInfo, ProcessorStatus
 from sfu.channel import Channel, ChannelError
+from signaling.alerts import About
 from signaling.errors import RoomError
 from signaling.limits import Calm
 from signaling.links import REQUEST_TIMEOUT_S, Link
@@ -49,6 +50,8 @@ class Insights:
         self._rooms = rooms
         self._media = media
         self._infos: dict[str, list[ProcessorInfo]] = {path.stem: [] for path in hosts}
+        self._heard_of: set[str] = set()
+        """Hosts that have said what they run, be it nothing."""
         self._status: dict[tuple[str, str], ProcessorStatus] = {}
         self._calm: dict[str, Calm] = {}
         self._closing = False
@@ -149,7 +152,7 @@ class Insights:
             )
 
     async def choose(self, room: Room, participant: Participant, name: str, on: bool) -> None:
-        """Switch a processor for somebody's own tracks, and wait until it is so; a choice that stands is not made again.
+        """Switch a processor for somebody's own tracks, and wait until it is so; what is so already is not chosen again.
 
         Raises `RoomError`, or `MediaError` if the worker has not confirmed it yet.
         """
@@ -157,8 +160,12 @@ class Insights:
         if info is None:
             raise RoomError(ErrorCode.NO_SUCH_PROCESSOR, "there is no such processor")
         lock = self._policy_of(room).lock(info)
+        if lock is not None and name == WATERMARK:  # also not off, where an alert has switched it on
+            raise RoomError(ErrorCode.FORBIDDEN, f"nobody switches it ({lock.by})")
         if lock is not None and lock.on is not on:
             raise RoomError(ErrorCode.FORBIDDEN, f"it is {'on' if lock.on else 'off'} for everybody here ({lock.by})")
+        if lock is not None:
+            return
         if on and not info.available:
             remedy = f"{info.reason}: {info.command}" if info.command else info.reason
             raise RoomError(ErrorCode.PROCESSOR_UNAVAILABLE, remedy)
@@ -172,7 +179,7 @@ class Insights:
                 on=on,
                 epoch=participant.consent.epoch,
             )
-            self._end_alerts(room, participant)
+            _alerts_after(participant, info)
             self._media.keep_participant(room, participant)
             for track in participant.tracks.values():
                 self.refresh(participant, track)
@@ -189,9 +196,9 @@ class Insights:
 
     def unpublished(self, room: Room, participant: Participant, track_id: str) -> None:
         """Somebody ended a track: alerts that rest on it stand no longer."""
-        if participant.alerts:
-            participant.alerts.forget(track_id)
-            self._follow_alerts(room, participant)
+        before = participant.alerts.standing()
+        participant.alerts.forget(track_id)
+        self._follow_alerts(room, participant, before)
 
     def forget(self, track_id: str) -> None:
         """A track is gone."""
@@ -202,12 +209,18 @@ class Insights:
 
     def _end_alerts(self, room: Room, participant: Participant) -> None:
         """What was found before does not count any more."""
-        if participant.alerts:
-            participant.alerts.clear()
-            self._follow_alerts(room, participant)
+        before = participant.alerts.standing()
+        participant.alerts.clear()
+        self._follow_alerts(room, participant, before)
 
-    def _follow_alerts(self, room: Room, participant: Participant) -> None:
-        """A label belongs in the picture of somebody's camera as long as an alert stands, and everybody sees that it does."""
+    def _follow_alerts(self, room: Room, participant: Participant, standing: list[About]) -> None:
+        """A label belongs in the picture of somebody's camera as long as an alert stands, and everybody sees that it does.
+
+        `standing`: those of before.
+        """
+        if participant.alerts.standing() == standing:
+            return
+        self._media.keep_participant(room, participant)
         before = [track.processors for track in participant.tracks.values()]
         self._reconsider(room, participant)
         if before != [track.processors for track in participant.tracks.values()]:
@@ -230,8 +243,11 @@ class Insights:
         return Link(path, session, self._notified, lambda: self._lost(host))
 
     def _heard(self, host: str, infos: list[ProcessorInfo]) -> None:
-        if infos == self._infos[host]:
-            return
+        if host not in self._heard_of or infos != self._infos[host]:
+            self._heard_of.add(host)
+            self._take(host, infos)
+
+    def _take(self, host: str, infos: list[ProcessorInfo]) -> None:
         self._infos[host] = infos
         self._check_policy()
         for room in self._rooms:
@@ -241,8 +257,8 @@ class Insights:
 
     def _check_policy(self) -> None:
         """Say once of a name in the policy that no processor has: a slip there is one that nobody notices."""
-        if not all(self._infos.values()):
-            return  # not all hosts were heard
+        if self._heard_of != set(self._infos):
+            return
         known = {info.name for info in self.processors()}
         named = self._policy.names.union(*(rules.names for rules in self._policy.rooms.values()))
         for name in sorted(named - known - self._unknown):
@@ -267,7 +283,9 @@ class Insights:
                 for participant in room.participants.values():
                     self._end_alerts(room, participant)
         away = {"available": False, "reason": RESTARTING, "command": ""}
-        self._heard(host, [info.model_copy(update=away) for info in self._infos[host]])
+        infos = [info.model_copy(update=away) for info in self._infos[host]]
+        if infos != self._infos[host]:
+            self._take(host, infos)
 
     def _notified(self, event: str, params: dict[str, Any]) -> None:
         try:
@@ -297,8 +315,9 @@ class Insights:
             self._drop("policy")
             return
         if policy.alerts(finding) and isinstance(finding, Authenticity):
+            before = participant.alerts.standing()
             participant.alerts.note(finding)
-            self._follow_alerts(room, participant)
+            self._follow_alerts(room, participant, before)
         event = FindingEvent(finding=told)
         match policy.audience(finding):
             case "room":
@@ -330,6 +349,14 @@ class Insights:
         self.dropped[reason] += 1
         if self.dropped[reason] == 1:
             log.warning("finding_dropped", reason=reason)
+
+
+def _alerts_after(participant: Participant, changed: ProcessorInfo) -> None:
+    """What a change of consent does to what was found: it ends where nobody may judge any more, and else stands."""
+    participant.alerts.carry()
+    for track in participant.tracks.values():
+        if changed.name in _WEIGHERS and track.kind == changed.media:
+            participant.alerts.forget(track.track_id)
 
 
 async def _statuses(channel: Channel) -> list[Any]:

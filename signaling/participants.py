@@ -106,6 +106,7 @@ class ParticipantNotes(BaseModel):
     spare_digest: str
     choices: dict[str, bool]
     epoch: int = Field(ge=0)
+    alerts: list[tuple[str, str]]
     subscription: dict[str, Any]
 
 
@@ -268,6 +269,7 @@ class Participant:
             spare_digest=self._spare_digest,
             choices=dict(self.consent.choices),
             epoch=self.consent.epoch,
+            alerts=self.alerts.standing(),
             subscription=self.subscription.model_dump(),
         )
 
@@ -287,6 +289,7 @@ class Participant:
         )
         participant.joined_at = notes.joined_at
         participant.consent = Consent(dict(notes.choices), notes.epoch)
+        participant.alerts = Alerts(notes.alerts)
         participant.subscription = Subscribe.model_validate(notes.subscription)
         participant._key_digest = notes.key_digest
         participant._spare_digest = notes.spare_digest

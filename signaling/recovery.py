@@ -15,7 +15,6 @@ from signaling.insights import Insights
 from signaling.lobby import Lobby
 from signaling.media import MediaPlane
 from signaling.participants import Participant, ParticipantNotes, Track
-from signaling.policy import WATERMARK
 from signaling.protocol import messages
 from signaling.protocol.codes import CloseReason
 from signaling.protocol.messages import TrackSource
@@ -89,8 +88,6 @@ class Recovery:
         source = cast(TrackSource, seen.source)
         track = Track(seen.track_id, participant.id, source, seen.muted, dict(seen.processors))
         participant.consent.epoch = max(participant.consent.epoch, seen.epoch)
-        if seen.processors.get(WATERMARK):
-            participant.alerts.adopt()
         self._rooms.publish(participant, track)
 
     def _finish_adoption(self, room: Room) -> None:

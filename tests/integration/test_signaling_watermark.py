@@ -125,7 +125,7 @@ async def test_the_alert_of_a_voice_ends_with_its_track(room: Room) -> None:
     await room.labelled(False)
 
 
-async def test_who_changes_their_consent_begins_anew(room: Room) -> None:
+async def test_who_takes_back_their_consent_is_not_labelled_by_it(room: Room) -> None:
     room.find("likely_synthetic")
     await room.labelled(True)
     await room.ada.result("set_processor", {"processor": "face_authenticity", "on": False})
@@ -135,6 +135,29 @@ async def test_who_changes_their_consent_begins_anew(room: Room) -> None:
     assert room.label is False
 
 
+async def test_another_change_of_consent_is_no_way_out_of_a_label(room: Room) -> None:
+    room.find("likely_synthetic")
+    await room.labelled(True)
+    for epoch in (2, 3):
+        await room.ada.result("set_processor", {"processor": "captions", "on": epoch == 3})
+        room.find("insufficient_evidence", face_id="7", epoch=epoch)
+        await room.ada.event("finding", epoch)
+        assert room.label is True, "observers begin anew, and that is no evidence"
+    room.find("likely_genuine", face_id="7", epoch=3)
+    await room.labelled(False)
+
+
+async def test_what_was_found_of_a_voice_stays_when_faces_may_not_be_judged_any_more(room: Room) -> None:
+    room.find("likely_synthetic", face_id="")
+    room.find("likely_synthetic")
+    await room.labelled(True)
+    await room.ada.result("set_processor", {"processor": "face_authenticity", "on": False})
+    await room.ada.event("processors_changed")
+    assert room.label is True
+    room.find("likely_genuine", face_id="", epoch=2)
+    await room.labelled(False)
+
+
 async def test_with_the_watch_host_goes_what_it_found(room: Room) -> None:
     room.find("likely_synthetic")
     await room.labelled(True)
@@ -142,16 +165,33 @@ async def test_with_the_watch_host_goes_what_it_found(room: Room) -> None:
     await room.labelled(False)
 
 
-async def test_a_new_signaling_process_leaves_the_label_until_there_is_evidence(room: Room) -> None:
-    room.find("likely_synthetic")
+async def test_a_new_signaling_process_knows_what_a_label_rests_on(room: Room) -> None:
+    room.find("likely_synthetic", face_id="")
     await room.labelled(True)
     await room.running.restart_server()
     person = room.running.server.rooms.participant(room.ada.me)
     assert person is not None
-    assert person.alerts
     assert room.label is True
     room.find("likely_genuine")
+    room.find("inconclusive")
+    room.find("likely_genuine", epoch=0)
+    await until(lambda: "" if room.running.server.insights.dropped["old_epoch"] else "the findings before it")
+    assert person.alerts.standing() == [(room.microphone, "")], "it was the voice"
+    room.find("likely_genuine", face_id="")
     await room.labelled(False)
+
+
+async def test_no_alert_outlives_its_track_in_a_new_signaling_process(room: Room) -> None:
+    room.find("likely_synthetic")
+    await room.labelled(True)
+    await room.running.restart_server()
+    server = room.running.server
+    person, meeting = server.rooms.participant(room.ada.me), server.rooms.find(ROOM)
+    assert person is not None
+    assert meeting is not None
+    assert person.alerts
+    server.lobby.unpublish(meeting, person, room.camera)
+    assert not person.alerts
 
 
 async def test_everybody_is_told_of_the_rule_before_and_nobody_can_switch_it(room: Room) -> None:
@@ -162,6 +202,11 @@ async def test_everybody_is_told_of_the_rule_before_and_nobody_can_switch_it(roo
     assert await room.ada.code("set_processor", {"processor": "watermark", "on": True}) == "forbidden"
     room.find("likely_synthetic")
     await room.labelled(True)
+    assert await room.ada.code("set_processor", {"processor": "watermark", "on": False}) == "forbidden"
+    person = room.running.server.rooms.participant(room.ada.me)
+    assert person is not None
+    assert person.consent.epoch == 1, "what was found still counts"
+    assert room.label is True
 
     def shown() -> str:
         changes = bert.events("processors_changed")
@@ -247,3 +292,19 @@ async def test_what_the_host_says_of_itself_comes_before_the_workers_bypass(room
     status = {"track_id": room.camera, "processor": "watermark", "state": "unavailable", "reason": reason}
     room.running.video_host.notify("processor_status", status)
     await until(lambda: shown(["unavailable", reason]))
+
+
+async def test_a_slip_in_the_policy_is_told_also_where_a_host_runs_nothing(tmp_path: Path) -> None:
+    running = Meeting(tmp_path, video=[WATERMARK], policy={"off": ["no_such_processor"]})
+    running.video_host.infos.clear()
+    await running.video_host.start()
+    with capture_logs() as lines:
+        await running.start()
+        try:
+            await until(
+                lambda: "" if any(line.get("processor") == "no_such_processor" for line in lines) else "an error"
+            )
+        finally:
+            await running.close()
+    (line,) = [line for line in lines if line["event"] == "policy_names_no_processor"]
+    assert line["log_level"] == "error"
