@@ -15,7 +15,7 @@ AUDIO_BPS = 50_000
 FLOOR_BPS = 150_000
 """What a derived video needs at least: its encoder follows the narrowest viewer down to here."""
 WANTED_BPS = 600_000
-"""What it would like to have, or as much as its original takes if that is less: a second step, for which it competes like a layer."""
+"""What it would like to have, or as much as its original takes if that is less: a step for which it competes like a layer."""
 
 LayerName = Literal["low", "middle", "high", "paused"]
 
