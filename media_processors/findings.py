@@ -108,11 +108,12 @@ class EyeDirection(FindingBase):
 
     kind: Literal["eye_direction"] = "eye_direction"
     face_id: str
-    eyes: Literal["open", "closed", "turned_away"] = Field(
-        description="`turned_away`: the head is, so that nothing is said about its eyes"
+    eyes: Literal["open", "closed", "turned_away", "unseen"] = Field(
+        description="`turned_away`: the head is, so that nothing is said about its eyes. `unseen`: nobody can tell where they look,"
+        " as behind dark glasses"
     )
     yaw_degrees: float | None = Field(
-        description="relative to the head; null if the eyes are not open, or do not agree"
+        description="relative to the head; null unless the eyes are `open`"
     )
     pitch_degrees: float | None
     looks_yaw_degrees: float | None = Field(description="head and eyes together, seen from the camera: 0 is into it")

@@ -15,15 +15,20 @@ Image = NDArray[np.uint8]
 
 def cut_out(image: Image, box: FaceBox, *, margin: float = 0.0, square: bool = False) -> Image:
     """The face, with `margin` of its size around it, as far as the picture goes. Raises ValueError if nothing is left."""
+    return cut(image, box, margin=margin, square=square)[0]
+
+
+def cut(image: Image, box: FaceBox, *, margin: float = 0.0, square: bool = False) -> tuple[Image, tuple[int, int]]:
+    """As `cut_out`, and where in the picture it begins: x, y. Raises ValueError if nothing is left."""
     width, height = box.width * (1 + margin), box.height * (1 + margin)
     if square:
         width = height = max(width, height)
     left, top = box.x + (box.width - width) / 2, box.y + (box.height - height) / 2
     rows, columns = image.shape[:2]
+    first_row, first_column = max(0, round(top)), max(0, round(left))
     face = image[
-        max(0, round(top)) : max(0, min(rows, round(top + height))),
-        max(0, round(left)) : max(0, min(columns, round(left + width))),
+        first_row : max(0, min(rows, round(top + height))), first_column : max(0, min(columns, round(left + width)))
     ]
     if min(face.shape[:2]) < 2:
         raise ValueError("the face lies outside the picture")
-    return np.asarray(face, np.uint8)
+    return np.asarray(face, np.uint8), (first_column, first_row)

@@ -12,12 +12,13 @@ from media_processors.findings import EyeDirection
 from media_processors.frames import TrackRef, VideoFrame
 from media_processors.video.finder import FaceFinder
 from media_processors.video.gaze import Gaze, gaze
+from media_processors.video.irises import visible
 from media_processors.video.looking import FaceStream
 from media_processors.video.observer import FaceObserver
-from media_processors.video.tracker import TrackedFace
+from media_processors.video.tracker import SAME, TrackedFace, overlap
 from models.catalog import Task
-from models.faces import Image, cut_out
-from models.questions import Landmarks, Picture
+from models.faces import Image, cut
+from models.questions import FaceBox, Landmarks, Picture
 
 SMALLEST_PX = 64
 """Of a face; its irises are 5 pixels wide then."""
@@ -53,14 +54,18 @@ class EyeStream(FaceStream):
         self._at_screen: deque[tuple[int, bool]] = deque()
 
     async def look(self, frame: VideoFrame, faces: list[TrackedFace]) -> None:
-        """A finding per picture in which the eyes of the largest face can be seen."""
+        """A finding per picture in which the landmarks are those of the largest face."""
         if not faces or faces[0].box.width < SMALLEST_PX:
             return
-        picture = Picture(_no_larger(cut_out(frame.image, faces[0].box, margin=MARGIN, square=True)))
-        found = await self._choice.ask(picture, Landmarks, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
+        face, corner = cut(frame.image, faces[0].box, margin=MARGIN, square=True)
+        small = _no_larger(face)
+        found = await self._choice.ask(Picture(small), Landmarks, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
         seen = gaze(found)
-        if seen is not None:
-            self.emit(self._finding(frame, faces[0].face_id, seen))
+        if seen is None or not _is_of(faces[0].box, found, corner, face.shape[1] / small.shape[1]):
+            return
+        if seen.eyes is not None and not visible(small, found):
+            seen = seen._replace(eyes=None, looks=None)
+        self.emit(self._finding(frame, faces[0].face_id, seen))
 
     def _finding(self, frame: VideoFrame, face_id: str, seen: Gaze) -> EyeDirection:
         return EyeDirection(
@@ -95,10 +100,25 @@ class EyeStream(FaceStream):
         return round(sum(told) / len(told), 3) if told else None
 
 
-def _state(seen: Gaze) -> Literal["open", "closed", "turned_away"]:
+def _is_of(box: FaceBox, landmarks: Landmarks, corner: tuple[int, int], scale: float) -> bool:
+    """Whether these landmarks are of the face in the box: a neighbour's are found where that face is blurred or dark.
+
+    `corner` and `scale` lead from their picture back into the whole one.
+    """
+    points = np.array(landmarks.points, np.float64)[:, :2] * scale + corner
+    (left, top), (width, height) = points.min(axis=0), np.ptp(points, axis=0)
+    there = FaceBox(float(left), float(top), float(width), float(height), 1.0, ())
+    x, y = left + width / 2, top + height / 2
+    inside = box.x <= x <= box.x + box.width and box.y <= y <= box.y + box.height
+    return bool(inside and width >= SMALLEST_PX and overlap(there, box) >= SAME)
+
+
+def _state(seen: Gaze) -> Literal["open", "closed", "turned_away", "unseen"]:
     if seen.turned_away:
         return "turned_away"
-    return "open" if seen.open else "closed"
+    if not seen.open:
+        return "closed"
+    return "unseen" if seen.eyes is None else "open"
 
 
 def _no_larger(face: Image) -> Image:

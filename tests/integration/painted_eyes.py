@@ -1,4 +1,9 @@
-"""Eyes painted anew in a photograph: irises cut out, the white behind them filled in, put back elsewhere between the same lids."""
+"""Eyes painted anew in a photograph: irises cut out, the white behind them filled in, put back elsewhere between the same lids.
+
+Or eyes that are hidden: behind a dark strip, under the skin of the forehead, behind dark glasses.
+"""
+
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -21,6 +26,27 @@ def with_irises_moved(image: Image, landmarks: NDArray[np.float64], right_mm: fl
     for opening, iris in ((RIGHT, 468), (LEFT, 473)):
         image = _moved(image, landmarks[list(opening), :2], landmarks[iris, :2], right_mm * px_per_mm, px_per_mm)
     return image
+
+
+def with_eyes_hidden(image: Image, landmarks: NDArray[np.float64], how: Literal["strip", "skin", "glasses"]) -> Image:
+    """Both eyes, as far as brow and cheek."""
+    around = landmarks[[*RIGHT, *LEFT], :2]
+    (left, top), (right, bottom) = around.min(axis=0), around.max(axis=0)
+    room = 0.4 * (bottom - top)
+    rows, columns = slice(int(top - room), int(bottom + room)), slice(int(left - room), int(right + room))
+    hidden = image.copy()
+    if how == "strip":
+        hidden[rows, columns] = 25
+    elif how == "skin":
+        up = round(2.2 * (bottom - top))
+        blurred = np.asarray(cv2.GaussianBlur(image, (0, 0), 3), np.uint8)
+        hidden[rows, columns] = blurred[rows.start - up : rows.stop - up, columns]
+    else:
+        for opening in (RIGHT, LEFT):
+            middle, half = landmarks[list(opening), :2].mean(axis=0), np.ptp(landmarks[list(opening), :2], axis=0)
+            axes = (int(0.75 * half[0]), int(0.6 * half[0]))
+            cv2.ellipse(hidden, (int(middle[0]), int(middle[1])), axes, 0, 0, 360, (20, 20, 20), -1, cv2.LINE_AA)
+    return hidden
 
 
 def _moved(

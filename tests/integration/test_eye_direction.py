@@ -5,6 +5,7 @@ What a person sees in scikit-image's astronaut: she looks into the camera, her h
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,8 +23,8 @@ from models.questions import Landmarks, Picture
 from models.settings import ModelSettings
 from models.store import Store
 from tests.integration.landmarks_here import ENTRY, needs_landmarks, store_with_eyes
-from tests.integration.painted_eyes import with_irises_moved
-from tests.integration.watched_faces import Camera, Image, on_wall
+from tests.integration.painted_eyes import with_eyes_hidden, with_irises_moved
+from tests.integration.watched_faces import HEIGHT, WIDTH, Camera, Image, on_wall
 from tests.unit.models.faces import astronaut
 from tests.unit.models.test_models_cli import needs_mirror
 from tests.until import until
@@ -119,6 +120,33 @@ async def test_closed_eyes_are_closed(services: HostServices) -> None:
         cv2.ellipse(closed, tuple(map(int, middle)), (half[0], 12), 0, 10, 170, (60, 40, 35), 4, cv2.LINE_AA)
     [found] = await seen(services, cv2.GaussianBlur(closed, (0, 0), 1.5))
     assert (found.eyes, found.yaw_degrees, found.at_screen) == ("closed", None, False)
+
+
+@pytest.mark.parametrize("how", ["strip", "skin", "glasses"])
+async def test_hidden_eyes_have_no_direction(services: HostServices, how: Literal["strip", "skin", "glasses"]) -> None:
+    """MediaPipe finds them all the same, and open."""
+    portrait = np.asarray(cv2.resize(astronaut()[20:230, 120:320], None, fx=3, fy=3), np.uint8)
+    hidden = with_eyes_hidden(portrait, await marks(services, portrait), how)
+    for found in await seen(services, hidden, on_wall(hidden), hidden[:, ::-1].copy()):
+        assert found.eyes in ("unseen", "closed")
+        assert (found.yaw_degrees, found.looks_yaw_degrees) == (None, None)
+        assert found.at_screen is not True
+
+
+async def test_a_sharp_neighbour_is_not_told_as_the_blurred_face_before_them(services: HostServices) -> None:
+    """The largest face is out of focus: MediaPipe finds the smaller one beside it, which lies inside the same cut-out."""
+    face = astronaut()[50:190, 160:290]
+    large = cv2.GaussianBlur(cv2.resize(face, None, fx=2.0, fy=2.0, interpolation=cv2.INTER_CUBIC), (0, 0), 5.0)
+    wall = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
+    wall[40 : 40 + large.shape[0], 150 : 150 + large.shape[1]] = large
+    small = cv2.resize(face, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    beside = 150 + large.shape[1] - 25
+    wall[90 : 90 + small.shape[0], beside : beside + small.shape[1]] = small
+    camera = Camera(services, [EyeDirectionObserver()])
+    await camera.show(wall, wall[:, ::-1].copy())
+    for stream in camera.streams:
+        await stream.aclose()
+    assert camera.said == []
 
 
 async def marks(services: HostServices, image: Image) -> NDArray[np.float64]:

@@ -19,11 +19,12 @@ from models.runners.landmarks import LandmarksRunner
 from models.store import Store
 from tests.unit.models.environment_kit import lock, with_landmarks
 from tests.unit.models.test_choosing import install
+from tests.unit.processors_watch.mesh import FACE_MM, made_face, paint_eyes
 from tests.until import until
 
 TRACK = TrackRef("room", "participant", "track", "video", "camera", 3)
 WORKER = (sys.executable, "-m", "tests.unit.processors_watch.mesh_worker")
-SIDE = 200
+SIDE = 300
 
 
 class Asked(InferenceClient):
@@ -31,7 +32,8 @@ class Asked(InferenceClient):
 
     def __init__(self, runner: LandmarksRunner) -> None:
         super().__init__(Path("unused"))
-        self.width_px = 96.0
+        self.width_px = 140.0
+        self.side = SIDE
         self.cuts: list[tuple[int, ...]] = []
         self._runner = runner
 
@@ -39,7 +41,8 @@ class Asked(InferenceClient):
         self, model: str, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float
     ) -> Answered[A]:
         assert isinstance(question, Picture)
-        answer: Faces | Landmarks = Faces((FaceBox(60, 50, self.width_px, self.width_px, 0.9, ()),))
+        corner = (self.side - self.width_px) / 2
+        answer: Faces | Landmarks = Faces((FaceBox(corner, corner, self.width_px, self.width_px, 0.9, ()),))
         if model == "mediapipe-landmarks":
             self.cuts.append(question.rgb.shape)
             [answer] = await self._runner.run([question])
@@ -56,11 +59,18 @@ class Eyes:
         self._stream = stream
         self._now_ms = 0
 
-    async def see(self, eyes: int = 0, openness: float = 0.3, head: int = 0, side: int = SIDE) -> EyeDirection | None:
+    async def see(
+        self, eyes: int = 0, openness: float = 0.3, head: int = 0, side: int = SIDE, *, hidden: bool = False
+    ) -> EyeDirection | None:
         """What is said of one picture, half a second after the one before."""
         before = len(self.said)
+        self.client.side = side
         colour = (100 + eyes, round(100 * openness), 100 + head)
         image = np.full((side, side, 3), colour, np.uint8)
+        if not hidden:
+            px_per_mm = self.client.width_px / FACE_MM
+            face = made_face((head, 0, 0), (eyes, 0), None, openness, px_per_mm, (side / 2, side / 2))
+            paint_eyes(image, face)
         self._stream.push(VideoFrame(image, self._now_ms, self._now_ms * 1_000_000))
         self._now_ms += 500
         await until(lambda: "a look" if self._stream._posted.is_set() or self._stream.looking else "")
@@ -117,11 +127,27 @@ async def test_closed_eyes_and_a_head_turned_away_have_no_direction(eyes: Eyes) 
     assert (away.eyes, away.looks_yaw_degrees, away.at_screen, away.screen_share) == ("turned_away", None, False, 0.0)
 
 
+async def test_eyes_that_cannot_be_seen_have_no_direction_and_count_nowhere(eyes: Eyes) -> None:
+    """Landmarks say that they are open and look ahead: so they do of dark glasses."""
+    assert await eyes.see(eyes=30) is not None
+    found = await eyes.see(hidden=True)
+    assert found is not None
+    assert (found.eyes, found.yaw_degrees, found.pitch_degrees) == ("unseen", None, None)
+    assert (found.looks_yaw_degrees, found.looks_pitch_degrees) == (None, None)
+    assert (found.at_screen, found.screen_share) == (None, 0.0)
+
+
+async def test_landmarks_of_a_neighbour_are_not_told_of_the_largest_face(eyes: Eyes) -> None:
+    assert await eyes.see(openness=1.3) is None
+    assert len(eyes.client.cuts) == 1
+    assert await eyes.see() is not None
+
+
 async def test_nothing_is_said_of_a_small_face_or_of_none(eyes: Eyes) -> None:
     eyes.client.width_px = SMALLEST_PX - 1
     assert await eyes.see() is None
     assert eyes.client.cuts == []
-    eyes.client.width_px = SMALLEST_PX
+    eyes.client.width_px = SMALLEST_PX + 1
     assert await eyes.see(openness=0) is None
     assert await eyes.see() is not None
 
@@ -137,7 +163,7 @@ async def test_the_share_is_that_of_the_last_half_minute(eyes: Eyes) -> None:
 
 async def test_a_large_face_is_asked_about_smaller(eyes: Eyes) -> None:
     eyes.client.width_px = 500
-    assert await eyes.see(side=620) is not None
+    assert await eyes.see(side=820) is not None
     assert max(eyes.client.cuts[-1]) <= 384
 
 

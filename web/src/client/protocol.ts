@@ -109,9 +109,9 @@ export interface EyeDirection {
   model: string;
   kind: "eye_direction";
   face_id: string;
-  /** `turned_away`: the head is, so that nothing is said about its eyes */
-  eyes: "open" | "closed" | "turned_away";
-  /** relative to the head; null if the eyes are not open, or do not agree */
+  /** `turned_away`: the head is, so that nothing is said about its eyes. `unseen`: nobody can tell where they look, as behind dark glasses */
+  eyes: "open" | "closed" | "turned_away" | "unseen";
+  /** relative to the head; null unless the eyes are `open` */
   yaw_degrees: number | null;
   pitch_degrees: number | null;
   /** head and eyes together, seen from the camera: 0 is into it */

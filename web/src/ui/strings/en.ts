@@ -180,8 +180,8 @@ export const en = {
   faceMayBeSynthetic: 'Face: look closer',
   facesSeen: (count: number) => (count === 1 ? '1 face' : `${count} faces`),
   facingShare: (share: number) => `turned to the screen ${(100 * share).toFixed(0)} % of the last 30 s`,
-  eyesAre: { open: 'Eyes open', closed: 'Eyes closed', turned_away: 'Turned away' },
-  eyesAt: (atScreen: boolean): string => (atScreen ? 'looking at the screen' : 'looking elsewhere'),
+  eyesAre: { open: 'Eyes open', closed: 'Eyes closed', turned_away: 'Turned away', unseen: 'Eyes cannot be made out' },
+  eyesAt: (atScreen: boolean): string => (atScreen ? 'seeming to look at the screen' : 'seeming to look elsewhere'),
   screenShare: (share: number) => `at the screen ${(100 * share).toFixed(0)} % of the last 30 s`,
   guessed: (label: string, probability: number) => `${label}, ${(100 * probability).toFixed(0)} %`,
   emotions: {

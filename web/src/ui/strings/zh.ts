@@ -170,8 +170,8 @@ export const zh: Strings = {
   faceMayBeSynthetic: '人脸：请留意',
   facesSeen: (count) => `${count} 张人脸`,
   facingShare: (share) => `最近 30 秒有 ${(100 * share).toFixed(0)} % 的时间朝向屏幕`,
-  eyesAre: { open: '眼睛睁开', closed: '眼睛闭上', turned_away: '已转开' },
-  eyesAt: (atScreen) => (atScreen ? '正看着屏幕' : '正看着别处'),
+  eyesAre: { open: '眼睛睁开', closed: '眼睛闭上', turned_away: '已转开', unseen: '看不清眼睛' },
+  eyesAt: (atScreen) => (atScreen ? '似乎正看着屏幕' : '似乎正看着别处'),
   screenShare: (share) => `最近 30 秒有 ${(100 * share).toFixed(0)} % 的时间看着屏幕`,
   guessed: (label, probability) => `${label}，${(100 * probability).toFixed(0)} %`,
   emotions: {
