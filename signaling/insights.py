@@ -179,7 +179,7 @@ class Insights:
                 on=on,
                 epoch=participant.consent.epoch,
             )
-            _alerts_after(participant, info)
+            _alerts_after(participant, info, on)
             self._media.keep_participant(room, participant)
             for track in participant.tracks.values():
                 self.refresh(participant, track)
@@ -351,12 +351,18 @@ class Insights:
             log.warning("finding_dropped", reason=reason)
 
 
-def _alerts_after(participant: Participant, changed: ProcessorInfo) -> None:
+def _alerts_after(participant: Participant, changed: ProcessorInfo, on: bool) -> None:
     """What a change of consent does to what was found: it ends where nobody may judge any more, and else stands."""
     participant.alerts.carry()
     for track in participant.tracks.values():
-        if changed.name in _WEIGHERS and track.kind == changed.media:
+        if not on and changed.media == track.kind and _may_weigh(changed, track):
             participant.alerts.forget(track.track_id)
+
+
+def _may_weigh(info: ProcessorInfo, track: Track) -> bool:
+    """Whether alerts about a track may rest on this processor: one of ours, or, while none of ours is on, somebody else's."""
+    ours = any(on for name, on in track.processors.items() if name in _WEIGHERS)
+    return info.name in _WEIGHERS or (info.kind == "observer" and info.about == "biometric" and not ours)
 
 
 async def _statuses(channel: Channel) -> list[Any]:

@@ -51,7 +51,7 @@ class Room:
 
     def __init__(self, running: Meeting) -> None:
         self.running = running
-        self.running.watch_host.infos.append(AUTHENTICITY)
+        self.running.watch_host.infos += [AUTHENTICITY, AUTHENTICITY | {"name": "faces"}]
         self.ada: Client
         self.camera = ""
         self.microphone = ""
@@ -145,6 +145,33 @@ async def test_another_change_of_consent_is_no_way_out_of_a_label(room: Room) ->
         assert room.label is True, "observers begin anew, and that is no evidence"
     room.find("likely_genuine", face_id="7", epoch=3)
     await room.labelled(False)
+
+
+async def test_faces_that_are_no_longer_found_are_no_way_out_either(room: Room) -> None:
+    room.find("likely_synthetic")
+    await room.labelled(True)
+    for epoch, on in ((2, True), (3, False)):
+        await room.ada.result("set_processor", {"processor": "faces", "on": on})
+        room.find("insufficient_evidence", epoch=epoch)
+        await room.ada.event("finding", epoch)
+        assert room.label is True
+
+
+async def test_what_somebody_elses_observer_found_ends_with_the_consent_to_it(tmp_path: Path) -> None:
+    running = Meeting(tmp_path, video=[WATERMARK], policy=ON_ALERT)
+    room = Room(running)
+    running.watch_host.infos[:] = [AUTHENTICITY | {"name": "verdicts"}]
+    await running.start()
+    try:
+        room.ada = await running.joined("Ada")
+        room.camera = (await room.ada.publish(CAMERA))["0"]
+        await room.ada.result("set_processor", {"processor": "verdicts", "on": True})
+        room.find("likely_synthetic")
+        await room.labelled(True)
+        await room.ada.result("set_processor", {"processor": "verdicts", "on": False})
+        await room.labelled(False)
+    finally:
+        await running.close()
 
 
 async def test_what_was_found_of_a_voice_stays_when_faces_may_not_be_judged_any_more(room: Room) -> None:
