@@ -127,6 +127,20 @@ async def test_what_is_switched_off_vanishes_at_once(browser: Browser, meeting: 
             await expect(section(drawer, name)).to_contain_text("Nothing found yet.")
 
 
+async def test_what_happens_is_said_inside_the_open_drawer(browser: Browser, meeting: MockMeeting) -> None:
+    meeting.media = True
+    everything(meeting)
+    async with visit(browser) as visitor:
+        page = await joined(visitor, meeting)
+        await until(lambda: "" if meeting.sent("publish") else "a publish offer")
+        drawer = await opened(page)
+        await meeting.emit("track_muted", track_id="self-microphone", muted=True, by_host=True)
+        said = drawer.get_by_role("status").get_by_text("A host turned your microphone off.")
+        await expect(said).to_be_visible()
+        await drawer.get_by_role("button", name="Dismiss").click()
+        await expect(said).to_have_count(0)
+
+
 async def test_the_drawer_by_keyboard(browser: Browser, meeting: MockMeeting) -> None:
     crowd(meeting)
     everything(meeting)

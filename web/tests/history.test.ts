@@ -102,12 +102,25 @@ describe('consent', () => {
     const state = play(...found, { type: 'processors', processors: [], status: away });
     expect(kinds(state)).toEqual(['prosody', 'expression']);
     expect(state.guesses.expression).toBeUndefined();
+    expect(state.guessErrors.expression).toBe('Often wrong.');
     const off = reduceMeeting(state, { type: 'processors', processors: [], status: [status('prosody', 'me-mic', 'off')] });
     expect(kinds(off)).toEqual([]);
   });
 
+  test('what was switched off elsewhere while the connection was lost does not come back with it', () => {
+    const room = { room_id: 'room', locked: false, participants: [], processors: [], chat: [] };
+    const statusNow = [status('prosody', 'me-mic', 'on'), status('expression', 'me-cam', 'off')];
+    const about = { participant_id: 'me', host: false, session_key: '', ice_servers: [], protocol_version: 1, invite_url: '' };
+    const result = { ...about, resumed: true, room: { ...room, processor_status: statusNow } };
+    const state = play(...found, { type: 'connection_lost', nowMs: 1 }, { type: 'joined', result });
+    expect(kinds(state)).toEqual(['prosody']);
+    expect(state.guesses.expression).toBeUndefined();
+    expect(state.prosody['me']?.pitch_hz).toBe(100);
+  });
+
   test('whoever leaves, or comes back as somebody new, takes nothing along', () => {
-    expect(kinds(play(...found, { type: 'closed', reason: 'left' }))).toEqual([]);
+    const closed = play(...found, { type: 'closed', reason: 'left' });
+    expect(closed).toMatchObject({ history: [], guesses: {}, prosody: {}, voices: {}, faces: {}, seen: null, eyes: null });
     expect(kinds(play(...found, { type: 'joining', roomId: 'room' }))).toEqual([]);
   });
 });

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { MAX_LEFT } from '../src/client/speech';
 import { OUTSIDE, reduceMeeting, shareOf, type MeetingAction, type Speaker } from '../src/client';
 
 function after(...actions: MeetingAction[]) {
@@ -31,9 +32,25 @@ test('two who talk at once both speak', () => {
 });
 
 test('who leaves takes nobody\'s share along, and a lost connection is no speech', () => {
-  const left = after(talking(0, 'ada'), talking(3000, 'ben'), talking(4000), { type: 'participant_left', participantId: 'ada' });
+  const left = after(talking(0, 'ada'), talking(3000, 'ben'), talking(4000), { type: 'participant_left', participantId: 'ada', nowMs: 4000 });
   expect(shareOf(left, 'ben', 4000)).toEqual({ spokenMs: 1000, share: 0.25 });
-  expect(left.spokenMs).toEqual({ ben: 1000 });
+  expect(shareOf(left, 'ada', 9000)).toEqual({ spokenMs: 3000, share: 0.75 });
   const lost = after(talking(0, 'ada'), { type: 'connection_lost', nowMs: 2000 }, talking(30_000));
   expect(shareOf(lost, 'ada', 30_000).spokenMs).toBe(2000);
+});
+
+test('who leaves while talking has talked until then, and no longer', () => {
+  const left = after(talking(0, 'ada', 'ben'), { type: 'participant_left', participantId: 'ada', nowMs: 2000 }, talking(6000));
+  expect(shareOf(left, 'ada', 9000)).toEqual({ spokenMs: 2000, share: 0.25 });
+  expect(shareOf(left, 'ben', 9000)).toEqual({ spokenMs: 6000, share: 0.75 });
+});
+
+test('of too many who left the first ones are only counted together', () => {
+  const visit = (index: number): MeetingAction[] => [
+    talking(2 * index, `p${index}`),
+    { type: 'participant_left', participantId: `p${index}`, nowMs: 2 * index + 1 },
+  ];
+  const speech = after(...Array.from({ length: MAX_LEFT + 2 }, (_, index) => visit(index)).flat());
+  expect([speech.left.length, Object.keys(speech.spokenMs).length, speech.goneMs]).toEqual([MAX_LEFT, MAX_LEFT, 2]);
+  expect(shareOf(speech, 'p2', 9000)).toEqual({ spokenMs: 1, share: 1 / (MAX_LEFT + 2) });
 });

@@ -62,7 +62,7 @@ describe('the meeting', () => {
   });
 
   test('who left keeps the name on what they said', () => {
-    const state = play(...inside, { type: 'participant_left', participantId: 'ada' });
+    const state = play(...inside, { type: 'participant_left', participantId: 'ada', nowMs: 0 });
     expect(ada(state)).toBeUndefined();
     expect(state.names['ada']).toBe('ADA');
   });
@@ -71,7 +71,7 @@ describe('the meeting', () => {
     const passers = Array.from({ length: MAX_NAMES }, (_, index) => `p${index}`);
     const walk = passers.flatMap((id): MeetingAction[] => [
       { type: 'participant_joined', participant: person(id) },
-      { type: 'participant_left', participantId: id },
+      { type: 'participant_left', participantId: id, nowMs: 0 },
     ]);
     const { names } = play(...inside, ...walk);
     expect(Object.keys(names).length).toBe(MAX_NAMES);

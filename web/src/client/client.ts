@@ -231,7 +231,7 @@ export class MeetingClient {
     });
     signaling.on('transport_replace', () => void this.#entered.then(() => this.#buildTransports()));
     signaling.on('participant_joined', ({ participant }) => dispatch({ type: 'participant_joined', participant }));
-    signaling.on('participant_left', (m) => dispatch({ type: 'participant_left', participantId: m.participant_id }));
+    signaling.on('participant_left', (m) => dispatch({ type: 'participant_left', participantId: m.participant_id, nowMs: performance.now() }));
     signaling.on('track_published', ({ track }) => dispatch({ type: 'track_published', track }));
     signaling.on('track_unpublished', (m) => dispatch({ type: 'track_unpublished', trackId: m.track_id }));
     signaling.on('track_muted', (m) => {

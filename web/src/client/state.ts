@@ -71,6 +71,8 @@ export interface MeetingState {
   guesses: Partial<Record<Guess['kind'], { found: Guess; atMs: number }>>;
   /** What was measured and guessed of oneself in the last minutes, oldest first. */
   history: Moment[];
+  /** What is known of the errors of those guesses: said beside a timeline also while its processor is away for a moment. */
+  guessErrors: Partial<Record<Guess['kind'], string>>;
   chat: ChatLine[];
   processors: ProcessorInfo[];
   processorStatus: ProcessorStatus[];
@@ -104,6 +106,7 @@ export const OUTSIDE: MeetingState = {
   eyes: null,
   guesses: {},
   history: [],
+  guessErrors: {},
   chat: [],
   processors: [],
   processorStatus: [],
@@ -121,7 +124,7 @@ export type MeetingAction =
   | { type: 'path'; path: MediaPath }
   | { type: 'media'; media: Record<string, MediaStreamTrack> }
   | { type: 'participant_joined'; participant: ParticipantInfo }
-  | { type: 'participant_left'; participantId: string }
+  | { type: 'participant_left'; participantId: string; nowMs: number }
   | { type: 'track_published'; track: TrackInfo }
   | { type: 'track_unpublished'; trackId: string }
   | { type: 'track_muted'; trackId: string; muted: boolean }
@@ -144,7 +147,7 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
     case 'connection_lost':
       return state.phase === 'inside' ? { ...nowSpeaking(state, [], action.nowMs), phase: 'reconnecting' } : state;
     case 'closed':
-      return { ...state, phase: 'closed', closeReason: action.reason, media: {}, path: 'idle', speakers: [], history: [] };
+      return close(state, action.reason);
     case 'path':
       return { ...state, path: action.path };
     case 'media':
@@ -152,7 +155,7 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
     case 'participant_joined':
       return welcome(state, action.participant);
     case 'participant_left':
-      return leave(state, action.participantId);
+      return leave(state, action.participantId, action.nowMs);
     case 'track_published':
       return { ...state, participants: upsertTrack(state.participants, action.track) };
     case 'track_unpublished':
@@ -176,10 +179,17 @@ export function reduceMeeting(state: MeetingState, action: MeetingAction): Meeti
   }
 }
 
-/** A resume keeps what the snapshot does not carry: captions and received media. */
+/** What was found does not outlast the meeting, apart from captions: they can be read and saved afterwards. */
+function close(state: MeetingState, reason: FinalReason): MeetingState {
+  const nothing = () => false;
+  const ended = keep(state, nothing, nothing);
+  return { ...ended, faces: {}, phase: 'closed', closeReason: reason, media: {}, path: 'idle', speakers: [] };
+}
+
+/** A resume keeps what the snapshot does not carry: captions, received media, and what was found and is still allowed. */
 function enter(state: MeetingState, result: JoinResult): MeetingState {
   const kept = result.resumed ? state : { ...OUTSIDE, captions: state.captions, names: state.names };
-  return {
+  return forgetOff({
     ...kept,
     phase: 'inside',
     refusal: null,
@@ -194,7 +204,7 @@ function enter(state: MeetingState, result: JoinResult): MeetingState {
     chat: result.room.chat,
     processors: result.room.processors,
     processorStatus: result.room.processor_status,
-  };
+  });
 }
 
 function welcome(state: MeetingState, participant: ParticipantInfo): MeetingState {
@@ -204,9 +214,9 @@ function welcome(state: MeetingState, participant: ParticipantInfo): MeetingStat
   return { ...state, participants, names: withNames(state.names, [participant], participants) };
 }
 
-function leave(state: MeetingState, participantId: string): MeetingState {
+function leave(state: MeetingState, participantId: string, nowMs: number): MeetingState {
   const participants = state.participants.filter((p) => p.participant_id !== participantId);
-  return { ...state, participants, speech: hasLeft(state.speech, participantId) };
+  return { ...state, participants, speech: hasLeft(state.speech, participantId, nowMs) };
 }
 
 function nowSpeaking(state: MeetingState, speakers: Speaker[], nowMs: number): MeetingState {
@@ -271,6 +281,7 @@ function applyFinding(state: MeetingState, finding: Finding, nowMs: number): Mee
         ...state,
         guesses: { ...state.guesses, [finding.kind]: { found: finding, atMs: nowMs } },
         history: remember(state.history, finding, nowMs),
+        guessErrors: { ...state.guessErrors, [finding.kind]: finding.known_errors },
       };
     case 'face_authenticity':
       return { ...state, faces: { ...state.faces, [finding.participant_id]: applyFace(state.faces[finding.participant_id] ?? {}, finding) } };

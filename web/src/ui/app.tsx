@@ -3,19 +3,25 @@ import type { AppState } from './app_state';
 import type { Controller } from './controller';
 import { Dialogs } from './dialogs';
 import { ControllerContext, useApp, useController, useStrings } from './hooks';
-import { Icon, Logo } from './icons';
+import { Logo } from './icons';
 import { Left } from './left';
 import { Lobby } from './lobby';
 import { Meeting } from './meeting';
+import { Notices } from './notices';
 
 export function App({ controller }: { controller: Controller }) {
   return (
     <ControllerContext.Provider value={controller}>
       <Screen />
       <Dialogs />
-      <Notices />
+      <PageNotices />
     </ControllerContext.Provider>
   );
+}
+
+/** A dialog shows them itself: it lies over all of the page, and what lies under it is neither seen nor read out. */
+function PageNotices() {
+  return useApp((state) => state.dialog) === null ? <Notices /> : null;
 }
 
 function Screen() {
@@ -69,23 +75,5 @@ function ComingBack() {
         {strings.cancel}
       </button>
     </main>
-  );
-}
-
-function Notices() {
-  const controller = useController();
-  const strings = useStrings();
-  const notices = useApp((state) => state.notices);
-  return (
-    <div class="notices" role="status">
-      {notices.map(({ id, text, tone }) => (
-        <div key={id} class={`notice notice-${tone}`}>
-          <span>{text}</span>
-          <button type="button" class="icon-button" aria-label={strings.dismiss} onClick={() => controller.dismiss(id)}>
-            <Icon name="close" />
-          </button>
-        </div>
-      ))}
-    </div>
   );
 }

@@ -2,6 +2,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { useController, useStrings } from './hooks';
 import { Icon } from './icons';
+import { Notices } from './notices';
 
 interface FrameProps {
   title: string;
@@ -37,6 +38,7 @@ export function Frame({ title, look = 'dialog', mark, children }: FrameProps) {
         </button>
       </header>
       {children}
+      <Notices />
     </dialog>
   );
 }

@@ -13,7 +13,7 @@ interface OwnSectionProps {
   children: ComponentChildren;
 }
 
-/** Absent where the server has no such processor. What it found stands above why it does not run just now. */
+/** Absent where the server has no such processor. What it found stands above why it does not run just now, unless it is off. */
 function OwnSection({ processor, children }: OwnSectionProps) {
   const strings = useStrings();
   const meeting = useApp((state) => state.meeting);
@@ -28,7 +28,7 @@ function OwnSection({ processor, children }: OwnSectionProps) {
         <h3>{strings.processorNames[processor] ?? processor}</h3>
         <ProcessorSwitch processor={info} />
       </header>
-      {children}
+      {status !== null && status.state !== 'off' && children}
       {on && empty && <p class="details-fact">{strings.details.nothingYet}</p>}
       <Locked processor={info} />
       {!on && (status !== null || !info.available ? <Why processor={info} status={status} /> : <p class="processor-why">{strings.noTrackYet}</p>)}
@@ -58,10 +58,10 @@ export function SpeechSection() {
 
 export function GuessSection({ kind }: { kind: Guess['kind'] }) {
   const strings = useStrings();
-  const { history, selfId, guesses } = useApp((state) => state.meeting);
+  const { history, selfId, guessErrors } = useApp((state) => state.meeting);
   const span = useSpan();
   const found = bands(history, selfId, kind, span.fromMs, span.toMs);
-  const errors = guesses[kind]?.found.known_errors ?? '';
+  const errors = guessErrors[kind] ?? '';
   return (
     <OwnSection processor={kind}>
       {found.length === 0 ? null : (

@@ -148,7 +148,7 @@ export const en = {
     room: 'Decided for this room.',
     on_alert:
       'It goes on by itself while voice or face authenticity, if you have switched them on, says that you may be synthetic.',
-    eu_workplace: 'Emotions are not inferred at work (EU AI Act, Art. 5), and attention is not measured.',
+    eu_workplace: 'Emotions are not inferred at work (EU AI Act, Art. 5), nor where eyes look, and how much of the time somebody faces the screen is not told.',
   } as Record<string, string>,
   noTrackYet: 'Applies once your microphone or camera is on.',
   othersHave: 'Others',
@@ -201,7 +201,7 @@ export const en = {
   } as Record<string, string>,
   details: {
     of: (name: string) => `Details about ${name}`,
-    intro: 'What the server found. It stays in this page, for ten minutes, and goes when you switch it off or leave.',
+    intro: 'What the server found, apart from captions: the last ten minutes. This page forgets it when you switch it off or leave.',
     introHost: (name: string) => `What hosts may know. Everything else that is found about ${name} goes to ${name} alone.`,
     introGuest: (name: string) => `What is found about ${name} goes to ${name}, and authenticity to the hosts, not to you.`,
     talking: 'Share of the talking',
