@@ -25,7 +25,7 @@ from media_processors.video.deriving import DeriveCounters, DerivedTrack
 from models.client import InferenceClient
 from models.store import Store
 from sfu.channel import Channel, ChannelError, serve
-from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, WantKeyframe
+from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, VideoResult, WantKeyframe
 
 SOCKET_NAME = "video.sock"
 ENGINE_SOCKET_NAME = "engine.sock"
@@ -165,14 +165,20 @@ class VideoHost:
         wanted = self._wanted(opened)
         if wanted and track is None:
             if opened.codec != "vp8" or len(self._tracks) >= MAX_TRACKS:
-                for status in self._refusals(opened):
-                    self._tell(status)
+                self._decline(key[0], opened)
                 return
             track = self._tracks[key] = DerivedTrack(opened, self.counters, key[0].send_all, self._tell)
         if track is not None:
             track.configure(opened, self._available)
             if not wanted:
                 self._free(key)
+
+    def _decline(self, tap: HostTap, opened: OpenTrack) -> None:
+        """The worker need not send what nobody looks at; other codecs it does not send anyway."""
+        if opened.codec == "vp8":
+            tap.send_all([VideoResult(opened.handle, opened.epoch, 1, 0, b"")])
+        for status in self._refusals(opened):
+            self._tell(status)
 
     def _refusals(self, opened: OpenTrack) -> list[ProcessorStatus]:
         reason = TOO_MANY if opened.codec == "vp8" else "codec"

@@ -224,8 +224,11 @@ async def test_other_codecs_and_too_many_tracks_are_told(start: Start, monkeypat
     await scene.told("negative", "unavailable", "codec")
     monkeypatch.setattr("media_processors.video_host.MAX_TRACKS", 1)
     scene.open(handle=2)
+    scene.results.clear()
     scene.open(handle=3)
     await scene.told("negative", "unavailable", "too_many")
+    (end,) = await scene.made(1)
+    assert (end.handle, end.payload) == (3, b""), "nothing of it need be sent"
     scene.link.send(CloseTrack(2))
     scene.open(handle=4)
     await until(lambda: "" if [key[1] for key in scene.host._tracks] == [3] else "another track in its place")
