@@ -24,7 +24,8 @@ export function Frame({ title, look = 'dialog', mark, children }: FrameProps) {
     dialog?.showModal();
     return () => {
       dialog?.close();
-      if (opener instanceof HTMLElement) opener.focus();
+      // Closing gives the focus back by itself; what has taken it since then keeps it.
+      if (opener instanceof HTMLElement && document.activeElement === document.body) opener.focus();
     };
   }, []);
   const close = () => controller.showDialog(null);
