@@ -3,12 +3,13 @@
     <models_dir>/environments/<name>/          a virtual environment: its interpreter, and nothing that Candor imports
     <models_dir>/<name>.lock                   what was installed: versions, and the sha256 of every file
 
-`models.setup` makes them. As with weights: an environment is here only if its lock says so, every file is hashed before it is
-used, and nothing is ever installed while serving.
+`models.setup` makes them. As with weights: an environment is here only if its lock says so, every file is hashed before a process
+is started in it, and nothing is ever installed while serving. It may have no file and no link that the lock does not name.
 """
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models import catalog
 from models.catalog import EnvironmentSource, ModelEntry
 
-REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
-"""Of the repository: what is installed, with its hashes."""
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
+"""What is installed, with its hashes."""
 
 
 class InstalledEnvironment(BaseModel):
@@ -34,6 +35,8 @@ class InstalledEnvironment(BaseModel):
     """Name -> version of all that was installed."""
     files: dict[str, str]
     """Path inside the environment -> sha256, hexadecimal."""
+    links: dict[str, str]
+    """Path inside the environment -> where it leads. The interpreter is one, to a file that is not ours to lock."""
 
 
 def _all() -> list[tuple[ModelEntry, EnvironmentSource]]:
@@ -129,6 +132,21 @@ def missing(root: Path, source: EnvironmentSource) -> str:
         return f"its interpreter, Python {installed.python}, is gone"
     absent = next((file for file in installed.files if not (path / file).is_file()), "")
     return f"{absent} is missing from its environment" if absent else ""
+
+
+def links(path: Path) -> dict[str, str]:
+    """Those of the environment at `path`, and where each leads."""
+    return {str(link.relative_to(path)): str(link.readlink()) for link in path.rglob("*") if link.is_symlink()}
+
+
+def stranger(path: Path, files: Mapping[str, str], known_links: Mapping[str, str]) -> str:
+    """What the environment at `path` has, or has otherwise, that its lock does not name; empty if nothing. Reads no file."""
+    found = links(path)
+    if changed := sorted(link for link in {*found, *known_links} if found.get(link) != known_links.get(link)):
+        return f"{changed[0]} leads to {found.get(changed[0], 'nothing')}, the lock says {known_links.get(changed[0], 'nothing')}"
+    others = (one for one in path.rglob("*") if not one.is_dir() and not one.is_symlink())
+    unknown = sorted(name for one in others if (name := str(one.relative_to(path))) not in files)
+    return f"{unknown[0]} is not in the lock" if unknown else ""
 
 
 def sha256_of_requirements(source: EnvironmentSource) -> str:

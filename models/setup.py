@@ -30,6 +30,9 @@ NEAR_PX = 6.0
 """So far from where it was drawn an iris may be found."""
 
 
+_ELSEWHERE = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN"})
+
+
 class SetupError(Exception):
     """The environment could not be made. The message says why and what would help."""
 
@@ -111,6 +114,7 @@ def _install(source: EnvironmentSource, root: Path, interpreter: Path, wheels: P
         requirements_sha256=environments.sha256_of_requirements(source),
         packages=_versions(folder),
         files={str(path.relative_to(folder)): sha256_of(path) for path in _files(folder)},
+        links=environments.links(folder),
     )
 
 
@@ -128,21 +132,29 @@ def _python_version(source: EnvironmentSource, interpreter: Path) -> str:
 def _pip(source: EnvironmentSource, folder: Path, wheels: Path | None) -> None:
     if importlib.util.find_spec("pip") is None:
         raise SetupError(f"this needs pip: `{sys.executable} -m ensurepip` brings it")
-    options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile", "--no-input"]
+    options = ["--no-user", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile", "--no-input"]
     where = [] if wheels is None else ["--no-index", "--find-links", str(wheels)]
     listed = ["--disable-pip-version-check", "--requirement", str(environments.requirements(source))]
-    pip = [sys.executable, "-m", "pip", "--python", str(environments.python(folder)), "install"]
+    pip = [sys.executable, "-P", "-m", "pip", "--python", str(environments.python(folder)), "install"]
     here = f"{platform.system()} on {platform.machine()}"
-    _call(
-        [*pip, *options, *where, *listed], f"pip could not install {source.package} (it says why above; this is {here})"
-    )
+    failure = f"pip could not install {source.package} (it says why above; this is {here})"
+    _call([*pip, *options, *where, *listed], failure, environment=_for_pip(wheels))
 
 
-def _call(arguments: list[str], failure: str, *, quiet: bool = False) -> str:
+def _for_pip(wheels: Path | None) -> dict[str, str]:
+    """Its variables, but those that would make it install elsewhere, or nothing; with a folder of wheels none that are pip's."""
+    if wheels is not None:
+        return {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | {
+            "PIP_CONFIG_FILE": os.devnull
+        }
+    return {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+
+
+def _call(arguments: list[str], failure: str, *, quiet: bool = False, environment: dict[str, str] | None = None) -> str:
     """What a command writes, if `quiet`; else it writes where we do. Raises SetupError."""
     try:
         done = subprocess.run(  # nosec B603  # see above
-            arguments, check=True, text=True, stdout=subprocess.PIPE if quiet else None, env={**os.environ}
+            arguments, check=True, text=True, stdout=subprocess.PIPE if quiet else None, env=environment
         )
     except (subprocess.CalledProcessError, OSError) as error:
         raise SetupError(failure or f"{arguments[0]} is no Python that runs here") from error
@@ -151,7 +163,7 @@ def _call(arguments: list[str], failure: str, *, quiet: bool = False) -> str:
 
 async def _look_once(folder: Path) -> None:
     """Have it find the irises of a drawn face. Raises SetupError if it does not."""
-    runner = LandmarksRunner(command(environments.python(folder)))
+    runner = LandmarksRunner(command(folder))
     try:
         await runner.start()
         [landmarks] = await runner.run([Picture(drawn_face())])
@@ -177,5 +189,5 @@ def _versions(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All that was installed. The interpreter is a link to one that is not ours to lock."""
+    """All that was installed but links."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -78,6 +78,8 @@ class Located:
     """Commit (first 8 digits) or package version: the part behind `@` in `name@version`."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Of a pulled model, below `path`: what the lock says their sha256 is."""
+    links: Mapping[str, str] | None = None
+    """Of an environment: its links. It may have nothing that neither they nor `files` name."""
     base: "Located | None" = None
     """Of a head that was trained here on a base that stayed as it was: the base."""
 
@@ -89,6 +91,8 @@ class Located:
 
     def verify(self) -> None:
         """Hash every file. Raises CorruptModelError naming the first that differs and both hashes, OSError."""
+        if self.links is not None and (wrong := environments.stranger(self.path, self.files, self.links)):
+            raise CorruptModelError(wrong)
         for name, expected in self.files.items():
             actual = sha256_of(self.path / name)
             if actual != expected:
@@ -242,7 +246,7 @@ class Store:
         if installed is None:
             return Missing(reason, environments.command(source))
         version = source.package.partition("==")[2]
-        return Located(environments.folder(self.root, source), version, installed.files)
+        return Located(environments.folder(self.root, source), version, installed.files, installed.links)
 
     def _locate_trained(self, name: str, source: LocalSource) -> Located | Missing:
         lock = self.lock()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models import environments, precision
-from models.catalog import ModelEntry
+from models.catalog import EnvironmentSource, ModelEntry
 from models.errors import UnavailableError
 from models.precision import Device, Precision
 from models.runners.base import Runner
@@ -40,7 +40,7 @@ def create_runner(
     try:
         located.verify()
     except (CorruptModelError, OSError) as error:
-        raise UnavailableError(f"{entry.name}: {error}", f"candor models pull {entry.name}") from error
+        raise UnavailableError(f"{entry.name}: {error}", _again(entry)) from error
     if entry.runner not in _RUNNERS:
         raise UnavailableError(f"{entry.name} is not a model that the engine runs")
     try:
@@ -48,6 +48,13 @@ def create_runner(
     except ValueError as error:
         raise UnavailableError(str(error), "candor models tune") from error
     return _RUNNERS[entry.runner](_Wanted(entry, located, settings, choice)), located.version
+
+
+def _again(entry: ModelEntry) -> str:
+    """The command that fetches a model anew."""
+    if isinstance(entry.source, EnvironmentSource):
+        return environments.command(entry.source)
+    return f"candor models pull {entry.name}"
 
 
 def is_tunable(entry: ModelEntry) -> bool:
@@ -70,7 +77,7 @@ def _yunet(wanted: _Wanted) -> Runner[Any, Any]:
 def _landmarks(wanted: _Wanted) -> Runner[Any, Any]:
     from models.runners.landmarks import LandmarksRunner, command
 
-    return LandmarksRunner(command(environments.python(wanted.located.path)))
+    return LandmarksRunner(command(wanted.located.path), wanted.located.verify)
 
 
 def _network(wanted: _Wanted) -> Runner[Any, Any]:

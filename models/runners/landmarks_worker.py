@@ -1,6 +1,7 @@
 """The process that finds landmarks: MediaPipe's face mesh, under the interpreter of an environment of its own.
 
-Started as a script by that interpreter, so it imports the standard library, numpy and MediaPipe, and nothing of ours. On stdin
+Started as a script by that interpreter, so it imports the standard library, numpy and MediaPipe, and nothing of ours; where their
+packages lie is its first argument, for the interpreter's own start-up (`site`: .pth files, sitecustomize) is left out. On stdin
 and stdout go messages with a 4-byte big-endian length in front:
 
     request   height and width, 2 bytes each, big-endian, and height x width x 3 bytes RGB; an empty one asks whether it is loaded
@@ -21,12 +22,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
+if __name__ == "__main__":
+    sys.path.extend(sys.argv[1:2])  # before numpy is looked for
+
 import numpy as np
 from numpy.typing import NDArray
 
 LENGTH = struct.Struct("!I")
 SIZE = struct.Struct("!HH")
 MAX_REQUEST_BYTES = 2 << 20
+MAX_SIDE_PX = 1024
+"""It is made square: a long strip of few pixels would become a picture of many."""
 NICENESS = 15
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
@@ -90,6 +96,8 @@ def _read(requests: BinaryIO) -> bytes | None:
 
 def _picture(request: bytes) -> NDArray[np.uint8]:
     height, width = SIZE.unpack_from(request)
+    if max(height, width) > MAX_SIDE_PX:
+        raise ValueError(f"a picture of {width} x {height} pixels")
     return np.frombuffer(request, np.uint8, offset=SIZE.size).reshape(height, width, 3)
 
 

@@ -35,6 +35,7 @@ def lock(root: Path, **changes: object) -> None:
         "python": "3.11.7",
         "requirements_sha256": environments.sha256_of_requirements(source()),
         "packages": {"mediapipe": "0.10.21"},
+        "links": {"bin/python": sys.executable},
         "files": {"mesh.tflite": sha256_of(environments.folder(root, source()) / "mesh.tflite")},
     }
     environments.write(root, source(), InstalledEnvironment.model_validate(fields | changes))

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from models.errors import FailedError, UnavailableError
 from models.questions import MAX_PIXELS, MESH_POINTS, Landmarks, Picture, answer_from_wire
 from models.runners import child
-from models.runners.landmarks import LandmarksRunner
-from models.runners.landmarks_worker import LENGTH, MAX_REQUEST_BYTES, NICENESS, SIZE
+from models.runners.landmarks import MAX_RESTARTS, RESTARTS_S, LandmarksRunner
+from models.runners.landmarks_worker import LENGTH, MAX_REQUEST_BYTES, MAX_SIDE_PX, NICENESS, SIZE
+from models.store import CorruptModelError
 from tests.until import until
 
 WORKER = (sys.executable, "-m", "tests.unit.models.blind_worker")
@@ -87,6 +88,56 @@ async def test_a_process_that_does_not_start_names_the_command(command: tuple[st
     assert caught.value.command == "candor models setup landmarks"
 
 
+async def test_a_process_that_does_not_start_again_names_the_command(runner: LandmarksRunner) -> None:
+    """Somebody removed its environment while it ran."""
+    runner.child._command = ("/nowhere/python",)
+    with pytest.raises(FailedError):
+        await runner.run([picture(DIES)])
+    with pytest.raises(UnavailableError, match="does not start again") as caught:
+        await runner.run([picture(FACE)])
+    assert (caught.value.command, caught.value.retry_s) == ("candor models setup landmarks", RESTARTS_S)
+
+
+async def test_before_it_is_started_again_its_environment_is_verified() -> None:
+    changed = list[str]()
+
+    def verify() -> None:
+        if changed:
+            raise CorruptModelError(f"{changed[0]} is not in the lock")
+
+    runner = LandmarksRunner(WORKER, verify)
+    await runner.start()
+    for _ in range(2):
+        with pytest.raises(FailedError):
+            await runner.run([picture(DIES)])
+    changed.append("sitecustomize.py")
+    with pytest.raises(UnavailableError, match=r"sitecustomize\.py is not in the lock"):
+        await runner.run([picture(FACE)])
+    changed.clear()
+    assert (await runner.run([picture(FACE)]))[0].points
+    await runner.close()
+
+
+async def test_one_that_dies_again_and_again_is_left_alone_for_a_while(runner: LandmarksRunner) -> None:
+    for _ in range(MAX_RESTARTS + 1):
+        with pytest.raises(FailedError):
+            await runner.run([picture(DIES)])
+    with pytest.raises(UnavailableError, match="again and again") as caught:
+        await runner.run([picture(FACE)])
+    assert (caught.value.command, caught.value.retry_s) == ("candor models setup landmarks", RESTARTS_S)
+    runner._restarted_s[0] -= RESTARTS_S
+    assert (await runner.run([picture(FACE)]))[0].points
+
+
+async def test_a_long_strip_is_refused_on_both_sides_of_the_pipe(runner: LandmarksRunner) -> None:
+    runner.check(picture(FACE, height=MAX_SIDE_PX, width=10))
+    strip = picture(FACE, height=10, width=MAX_SIDE_PX + 1)
+    with pytest.raises(ValueError, match="1025 x 10"):
+        runner.check(strip)
+    with pytest.raises(FailedError):
+        await runner.run([strip])
+
+
 async def test_it_ends_when_nobody_asks_any_more(runner: LandmarksRunner) -> None:
     process = runner.child._process
     assert process is not None and process.stdin is not None
@@ -112,12 +163,16 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 async def test_it_does_not_outlive_an_engine_that_is_killed_while_it_hangs() -> None:
-    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=subprocess.PIPE)
-    assert parent.stdout is not None
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert parent.stdout is not None and parent.stderr is not None
     stat = Path(f"/proc/{int(await parent.stdout.readline())}/stat")
-    await until(lambda: "" if stat.read_text().rpartition(")")[2].split()[0] == "S" else "a process that waits")
-    parent.kill()
-    await parent.wait()
+    try:
+        assert (await parent.stderr.readline()).strip() == b"hangs"
+    finally:
+        parent.kill()
+        await parent.wait()
     await until(lambda: "the end of the process" if _runs(stat) else "")
 
 

@@ -1,5 +1,6 @@
 """Environments: what counts as installed, and `candor models setup` without an index."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -69,8 +70,42 @@ def test_a_changed_file_is_refused_with_both_hashes(store: Store) -> None:
     (environments.folder(store.root, source()) / "mesh.tflite").write_bytes(b"others")
     with pytest.raises(CorruptModelError, match=r"mesh\.tflite has sha256 [0-9a-f]{64}, the lock says [0-9a-f]{64}"):
         store.verify(ENTRY)
-    with pytest.raises(UnavailableError, match="the lock says"):
+    with pytest.raises(UnavailableError, match="the lock says") as caught:
         create_runner(ENTRY, store, ModelSettings())
+    assert caught.value.command == SETUP
+
+
+def test_a_file_or_link_that_the_lock_does_not_name_is_refused(store: Store) -> None:
+    folder = environments.folder(store.root, source())
+    (folder / "lib").mkdir()
+    stray = folder / "lib" / "sitecustomize.py"
+    for make in (lambda: stray.write_text("import os"), lambda: stray.symlink_to("/tmp")):  # nothing is opened there
+        make()
+        with pytest.raises(CorruptModelError, match=r"lib/sitecustomize\.py"):
+            store.verify(ENTRY)
+        stray.unlink()
+    store.verify(ENTRY)
+    environments.python(folder).unlink()
+    environments.python(folder).symlink_to("/bin/sh")
+    with pytest.raises(CorruptModelError, match=r"bin/python leads to /bin/sh, the lock says"):
+        store.verify(ENTRY)
+
+
+def test_what_would_lead_pip_astray_does_not_reach_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {
+        "PIP_TARGET": "/elsewhere",
+        "PIP_DRY_RUN": "1",
+        "PIP_INDEX_URL": "https://index.example",
+    }.items():
+        monkeypatch.setenv(name, value)
+    online = setup._for_pip(None)
+    assert not {"PIP_TARGET", "PIP_DRY_RUN"} & set(online)
+    assert online["PIP_INDEX_URL"] == "https://index.example"
+    offline = setup._for_pip(tmp_path)
+    assert {name: value for name, value in offline.items() if name.startswith("PIP_")} == {
+        "PIP_CONFIG_FILE": os.devnull
+    }
+    assert offline["PATH"]
 
 
 def test_the_commands_know_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
