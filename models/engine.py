@@ -98,8 +98,8 @@ class Engine:
             case "ask":
                 return await self._ask(message)
             case "load":
-                self._wish(message)
-                return {"version": (await self.shelf.get(str(message["model"]))).version}
+                precision = wanted_precision(message)
+                return {"version": (await self.shelf.get_in(str(message["model"]), precision)).version}
             case "reload":
                 precision = wanted_precision(message)
                 return {"version": await self.shelf.reload(str(message["model"]), precision)}
@@ -110,11 +110,6 @@ class Engine:
                 return {name: model.stats() for name, model in self.shelf.loaded().items()}
             case other:
                 raise ValueError(f"unknown op {other!r}")
-
-    def _wish(self, message: dict[str, Any]) -> None:
-        precision = wanted_precision(message)
-        if precision is not None:
-            self.shelf.wish(str(message["model"]), precision)
 
     async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()

@@ -150,9 +150,19 @@ class Shelf:
         if not task.cancelled():
             task.exception()  # everybody who waited may be gone
 
-    def wish(self, name: str, precision: Precision) -> None:
-        """Whenever `name` is loaded from now on, in this precision."""
-        self._wishes[name] = precision
+    async def get_in(self, name: str, precision: Precision | None) -> LoadedModel:
+        """As `get`, and in this precision if it is loaded now or later; unless it cannot be loaded so: then nothing has changed."""
+        before = self._wishes.get(name)
+        if precision is not None:
+            self._wishes[name] = precision
+        try:
+            return await self.get(name)
+        except BaseException:
+            if before is None:
+                self._wishes.pop(name, None)
+            else:
+                self._wishes[name] = before
+            raise
 
     async def reload(self, name: str, precision: Precision | None = None) -> str:
         """Exchange a model for what the store has now; returns its version. Calls that run end with the old one.
@@ -170,7 +180,8 @@ class Shelf:
             return fresh.version
 
     async def unload(self, name: str) -> None:
-        """Let a model go after its last call; nothing if it is not loaded."""
+        """Let a model go after its last call, and forget its precision; nothing if it is not loaded."""
+        self._wishes.pop(name, None)
         old = self._models.pop(name, None)
         if old is not None:
             self._retire(old)

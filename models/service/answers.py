@@ -60,12 +60,29 @@ async def question_of(entry: ModelEntry, data: InputData, parameters: Parameters
             return await text_of(data, parameters)
         case "image":
             return Picture(await picture_of(data))
+    _check_language(entry, parameters)
     sound = await sound_of(entry, data)
     if entry.task != "speech_to_text":
         return sound
     if sound.pcm.size > MAX_SPEECH_S * SAMPLE_RATE_HZ:
         raise ServiceError(413, "too_long", f"speech is longer than {MAX_SPEECH_S} s: send it in parts")
     return Utterance(session, session, session, sound.pcm, True, parameters.language or "auto")
+
+
+def _check_language(entry: ModelEntry, parameters: Parameters) -> None:
+    """Who knows one language, or a few, is asked nothing that is said in another. Raises ServiceError (422, 503).
+
+    Speech may be recognised untold: the answer says in which language it was heard.
+    """
+    if not entry.languages or "*" in entry.languages:
+        return
+    if parameters.language in (None, "auto"):
+        if entry.task == "speech_to_text":
+            return
+        known = ", ".join(entry.languages)
+        raise ServiceError(422, "language_needed", f"parameters.language: {entry.name} knows {known} and cannot tell")
+    if not entry.speaks(str(parameters.language)):
+        raise unavailable(Missing(f"language: {entry.name} does not know {parameters.language!r}", ""))
 
 
 def result_of(entry: ModelEntry, answer: Answer) -> Result:

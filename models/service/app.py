@@ -92,13 +92,21 @@ def _strangers(settings: ServiceSettings) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        if origin is not None and _place(origin) != request.host:
             raise ServiceError(403, "wrong_origin", "pages of another origin may not ask")
         if settings.loopback and not is_loopback(_name(request.host)):
             raise ServiceError(421, "wrong_host", "unknown host name")
         return await handler(request)
 
     return check
+
+
+def _place(origin: str) -> str:
+    """Empty if it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:

@@ -124,7 +124,7 @@ class Authority:
 
 def digest_of(key: str) -> str:
     """SHA-256 in hex; enough for a key that is random itself."""
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def new_key(name: str, scopes: list[Scope]) -> tuple[str, ApiKey]:

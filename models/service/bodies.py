@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -49,7 +50,7 @@ async def _form(request: web.Request) -> dict[str, Any]:
     if unknown := set(fields) - FIELDS:
         raise ServiceError(422, "bad_request", f"a form has {', '.join(sorted(FIELDS))}, not {len(unknown)} others")
     values: dict[str, Any] = {name: fields[name] for name in ("timeout", "priority") if name in fields}
-    if isinstance(values.get("priority"), str) and values["priority"].isdigit():
+    if re.fullmatch("[0-9]", str(values.get("priority"))):
         values["priority"] = int(values["priority"])
     if "parameters" in fields:
         try:

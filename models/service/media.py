@@ -21,7 +21,10 @@ from models.service.errors import ServiceError
 
 MAX_SOUND_S = 60
 MAX_PICTURE_PIXELS = 4096 * 4096
-CONTAINERS = "wav,ogg,flac,mp3,mov,mp4,matroska,webm,aac"
+RATES_HZ = range(4_000, 192_001)
+"""Of sound as it is sent. A few bytes at 1 Hz would become hours."""
+CONTAINERS = "wav,ogg,flac,mp3,matroska,webm,aac"
+"""Without MP4: an index of a few hundred bytes can take gigabytes to unpack (`stsz`: one size for a hundred million samples)."""
 CODECS = "pcm_s16le,pcm_s24le,pcm_s32le,pcm_u8,pcm_f32le,pcm_alaw,pcm_mulaw,opus,libopus,vorbis,flac,mp3,mp3float,aac"
 
 Rgb = NDArray[np.uint8]
@@ -40,7 +43,7 @@ def sound(data: bytes, rate_hz: int) -> Sound:
     try:
         pcm = _decoded(data, rate_hz)
     except (av.error.FFmpegError, ValueError, IndexError) as error:
-        kind = "WAV, Ogg, FLAC, MP3, MP4, WebM or AAC"
+        kind = "WAV, Ogg, FLAC, MP3, WebM or AAC"
         raise ServiceError(415, "unsupported_media", f"the audio cannot be decoded; {kind} can") from error
     if not pcm.size:
         raise ServiceError(422, "empty", "there is no sound in the audio")
@@ -51,18 +54,21 @@ def _decoded(data: bytes, rate_hz: int) -> NDArray[np.int16]:
     most = MAX_SOUND_S * rate_hz
     parts: list[NDArray[np.int16]] = []
     total = 0
+    too_long = ServiceError(413, "too_long", f"the audio is longer than {MAX_SOUND_S} s")
     options = {"format_whitelist": CONTAINERS, "codec_whitelist": CODECS, "protocol_whitelist": "none"}
     with av.open(io.BytesIO(data), mode="r", options=options) as container:
         stream = container.streams.audio[0]
         stream.codec_context.thread_count = 1
         resampler = av.AudioResampler(format="s16", layout="mono", rate=rate_hz)
         for frame in container.decode(stream):
+            if frame.sample_rate not in RATES_HZ:
+                raise ValueError(f"a rate of {frame.sample_rate} Hz")
+            if total + frame.samples * rate_hz // frame.sample_rate > most:
+                raise too_long
             frame.pts = None  # a gap in time stamps is not filled
             for part in resampler.resample(frame):
                 parts.append(part.to_ndarray()[0])
                 total += parts[-1].size
-            if total > most:
-                raise ServiceError(413, "too_long", f"the audio is longer than {MAX_SOUND_S} s")
         parts.extend(part.to_ndarray()[0] for part in resampler.resample(None))
     return np.concatenate(parts)[:most].astype(np.int16) if parts else np.zeros(0, np.int16)
 
@@ -101,6 +107,10 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
         marker = data[at + 1]
         if marker == 0xFF:  # padding
             at += 1
+        elif (
+            marker == 0x01 or 0xD0 <= marker <= 0xDA
+        ):  # no length follows, or no frame header: decoders differ on what comes next
+            return None
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, at + 5)
             return width, height

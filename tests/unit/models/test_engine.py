@@ -146,6 +146,12 @@ async def test_a_model_with_one_precision_takes_no_other(client: InferenceClient
         await client.load("pocketsphinx-en-us", "int8")
 
 
+async def test_a_precision_that_cannot_be_changes_nothing_for_others(client: InferenceClient) -> None:
+    with pytest.raises(UnavailableError, match="one precision only"):
+        await client.load("pocketsphinx-en-us", "int8")
+    assert await client.load("pocketsphinx-en-us")
+
+
 async def test_a_precision_that_nobody_knows_is_refused(client: InferenceClient) -> None:
     with pytest.raises(RefusedError, match="precision 'fp7'"):
         await client._ask("reload", {"model": "pocketsphinx-en-us", "precision": "fp7"}, 1_000)

@@ -132,6 +132,27 @@ async def test_a_picture_with_more_pixels_than_bytes_tell_is_refused_by_its_head
     assert (await http("POST", "/inference/face_deepfake", body))[1]["code"] == "too_many_pixels"
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"X-API-Key": "\udcff"}, 200),  # nobody needs a key here
+        ({"Origin": "http://["}, 403),
+    ],
+)
+async def test_headers_of_strangers_are_refused_and_no_mistake(
+    http: Http, headers: dict[str, str], status: int
+) -> None:
+    assert (await http("GET", "/api/v1/models", headers=headers))[0] == status
+
+
+@pytest.mark.parametrize("priority", ["²", "", "9" * 5_000, "12"])
+async def test_a_forms_priority_that_is_no_digit(http: Http, priority: str) -> None:
+    form = aiohttp.FormData()
+    form.add_field("file", wav(1.0), content_type="audio/wav", filename="a.wav")
+    form.add_field("priority", priority)
+    assert (await http("POST", "/inference/speech_recognition", data=form))[0] == 422
+
+
 @pytest.mark.parametrize("options", [{"max_body_bytes": 20_000}])
 async def test_too_many_bytes(http: Http) -> None:
     status, problem = await http("POST", "/inference/speech_recognition", SPEECH)
