@@ -112,9 +112,7 @@ class EyeDirection(FindingBase):
         description="`turned_away`: the head is, so that nothing is said about its eyes. `unseen`: nobody can tell where they look,"
         " as behind dark glasses"
     )
-    yaw_degrees: float | None = Field(
-        description="relative to the head; null unless the eyes are `open`"
-    )
+    yaw_degrees: float | None = Field(description="relative to the head; null unless the eyes are `open`")
     pitch_degrees: float | None
     looks_yaw_degrees: float | None = Field(description="head and eyes together, seen from the camera: 0 is into it")
     looks_pitch_degrees: float | None
