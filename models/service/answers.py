@@ -70,18 +70,11 @@ async def question_of(entry: ModelEntry, data: InputData, parameters: Parameters
 
 
 def _check_language(entry: ModelEntry, parameters: Parameters) -> None:
-    """Who knows one language, or a few, is asked nothing that is said in another. Raises ServiceError (422, 503).
+    """Who knows one language, or a few, is asked nothing that is said in another; of sound it need not be told, as in a meeting.
 
-    Speech may be recognised untold: the answer says in which language it was heard.
+    Raises ServiceError (503).
     """
-    if not entry.languages or "*" in entry.languages:
-        return
-    if parameters.language in (None, "auto"):
-        if entry.task == "speech_to_text":
-            return
-        known = ", ".join(entry.languages)
-        raise ServiceError(422, "language_needed", f"parameters.language: {entry.name} knows {known} and cannot tell")
-    if not entry.speaks(str(parameters.language)):
+    if entry.languages and not entry.speaks(parameters.language or "auto"):
         raise unavailable(Missing(f"language: {entry.name} does not know {parameters.language!r}", ""))
 
 
