@@ -19,12 +19,12 @@ import structlog
 from media_processors import registry
 from media_processors.base import AsksModels, HostServices, ReadsSettings, VideoTransform
 from media_processors.findings import ProcessorInfo, ProcessorStatus
+from media_processors.host_channel import HostChannel, described
 from media_processors.settings import ProcessingSettings
 from media_processors.taps import HostTap
 from media_processors.video.deriving import DeriveCounters, DerivedTrack
 from models.client import InferenceClient
 from models.store import Store
-from sfu.channel import Channel, ChannelError, serve
 from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, VideoResult, WantKeyframe
 
 SOCKET_NAME = "video.sock"
@@ -55,7 +55,7 @@ class VideoHost:
         self.counters = DeriveCounters()
         self.engine = InferenceClient(run_dir / ENGINE_SOCKET_NAME)
         self._services = HostServices(self.engine, store, settings)
-        self._socket_path = run_dir / SOCKET_NAME
+        self._channel = HostChannel(run_dir / SOCKET_NAME, self.infos, self._statistics, self._statuses)
         self._processors = processors
         self._available: dict[str, VideoTransform] = {}
         self._taps = [HostTap(self, run_dir / f"worker-{index}.tap", self._greeting) for index in range(workers)]
@@ -63,8 +63,6 @@ class VideoHost:
         """Everything that workers told us of."""
         self._tracks: dict[Key, DerivedTrack] = {}
         """Those of them on which a transform is on that can run, and for which there is room."""
-        self._channels: set[Channel] = set()
-        self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -74,7 +72,7 @@ class VideoHost:
         self.engine.on_connection = lambda connected: self._attach() if connected else None
         if any(isinstance(loaded.processor, AsksModels) for loaded in self._processors.values()):
             self.engine.start()
-        self._server = await serve(self._socket_path, self._accept)
+        await self._channel.start()
         loops = [self._tick(), *(tap.keep_connected() for tap in self._taps)]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
@@ -90,10 +88,7 @@ class VideoHost:
         for tap in self._taps:
             tap.disconnect()
         await asyncio.gather(*self._closing, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
-        for channel in list(self._channels):
-            await channel.close()
+        await self._channel.close()
         await self.engine.close()
 
     # --- transforms
@@ -108,7 +103,7 @@ class VideoHost:
 
     def infos(self) -> list[ProcessorInfo]:
         """Every transform, whether it can run here, and if not why."""
-        return [_info(loaded) for loaded in self._processors.values()]
+        return [described(loaded) for loaded in self._processors.values()]
 
     def refresh(self) -> None:
         """What transforms can do may have changed: tracks follow."""
@@ -116,7 +111,7 @@ class VideoHost:
         self._available = {
             info.name: loaded.processor
             for loaded in self._processors.values()
-            if (info := _info(loaded)).available and isinstance(loaded.processor, VideoTransform)
+            if (info := described(loaded)).available and isinstance(loaded.processor, VideoTransform)
         }
         if set(self._available) != before:
             for key in list(self._opened):
@@ -167,7 +162,7 @@ class VideoHost:
             if opened.codec != "vp8" or len(self._tracks) >= MAX_TRACKS:
                 self._decline(key[0], opened)
                 return
-            track = self._tracks[key] = DerivedTrack(opened, self.counters, key[0].send_all, self._tell)
+            track = self._tracks[key] = DerivedTrack(opened, self.counters, key[0].send_all, self._channel.tell)
         if track is not None:
             track.configure(opened, self._available)
             if not wanted:
@@ -178,7 +173,7 @@ class VideoHost:
         if opened.codec == "vp8":
             tap.send_all([VideoResult(opened.handle, opened.epoch, 1, 0, b"")])
         for status in self._refusals(opened):
-            self._tell(status)
+            self._channel.tell(status)
 
     def _refusals(self, opened: OpenTrack) -> list[ProcessorStatus]:
         reason = TOO_MANY if opened.codec == "vp8" else "codec"
@@ -215,40 +210,15 @@ class VideoHost:
 
     # --- the channel
 
-    def _accept(self, channel: Channel) -> None:
-        self._channels = {known for known in self._channels if not known.closed.is_set()} | {channel}
-        channel.on_request = self._answer
-        channel.start()
-        statuses = [status for track in self._tracks.values() for status in track.statuses.values()]
+    def _statuses(self) -> list[ProcessorStatus]:
         declined = [opened for key, opened in self._opened.items() if key not in self._tracks]
-        statuses += [status for opened in declined for status in self._refusals(opened)]
-        for status in statuses:
-            channel.notify("processor_status", status.model_dump())
+        told = [status for track in self._tracks.values() for status in track.statuses.values()]
+        return told + [status for opened in declined for status in self._refusals(opened)]
 
-    async def _answer(self, method: str, params: dict[str, Any]) -> Any:
-        match method:
-            case "processors":
-                return {"processors": [info.model_dump() for info in self.infos()]}
-            case "stats":
-                now_ns = time.monotonic_ns()
-                tracks = {track.opened.track_id: track.statistics(now_ns) for track in self._tracks.values()}
-                return dataclasses.asdict(self.counters) | {"tracks": tracks}
-        raise ChannelError("no_such_method", method)
-
-    def _tell(self, status: ProcessorStatus) -> None:
-        for channel in self._channels:
-            channel.notify("processor_status", status.model_dump())
-
-
-def _info(loaded: registry.Loaded) -> ProcessorInfo:
-    """What a transform says of itself now."""
-    if loaded.processor is None:
-        return loaded.info
-    try:
-        return loaded.processor.info()
-    except Exception as error:  # anybody's code
-        reason = f"it cannot describe itself: {type(error).__name__}"
-        return loaded.info.model_copy(update={"available": False, "reason": reason})
+    def _statistics(self) -> dict[str, Any]:
+        now_ns = time.monotonic_ns()
+        tracks = {track.opened.track_id: track.statistics(now_ns) for track in self._tracks.values()}
+        return dataclasses.asdict(self.counters) | {"tracks": tracks}
 
 
 async def run(

@@ -23,6 +23,7 @@ from media_processors.base import AsksModels, HostServices, Observer
 from media_processors.codec import load_library
 from media_processors.errors import UnavailableError
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
+from media_processors.host_channel import HostChannel, described
 from media_processors.ladder import Ladder
 from media_processors.observing import Available, WatchCounters, WatchedTrack
 from media_processors.perceiving import Hearing, Perception
@@ -31,7 +32,6 @@ from media_processors.taps import HostTap
 from media_processors.video.watching import Seeing
 from models.client import InferenceClient
 from models.store import Store
-from sfu.channel import Channel, ChannelError, serve
 from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket
 
 SOCKET_NAME = "watch.sock"
@@ -61,7 +61,7 @@ class WatchHost:
         self.counters = WatchCounters()
         self.engine = InferenceClient(run_dir / ENGINE_SOCKET_NAME)
         self._services = HostServices(self.engine, store, settings)
-        self._socket_path = run_dir / SOCKET_NAME
+        self._channel = HostChannel(run_dir / SOCKET_NAME, self.infos, self._statistics, self._statuses)
         self._processors = processors
         paths = [run_dir / f"worker-{index}.tap" for index in range(workers)]
         kinds: list[Media] = ["audio", "video"] if self.observer_names("video") else ["audio"]
@@ -72,8 +72,6 @@ class WatchHost:
         self._vad: SileroVad | None = None
         self._missing: UnavailableError | None = None
         self._tracks: dict[tuple[HostTap, int], WatchedTrack] = {}
-        self._channels: set[Channel] = set()
-        self._server: asyncio.Server | None = None
         self._work_to_do: dict[str, asyncio.Event] = {"audio": asyncio.Event(), "video": asyncio.Event()}
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -100,7 +98,7 @@ class WatchHost:
         self.refresh()
         self.engine.on_connection = self._engine_changed
         self.engine.start()
-        self._server = await serve(self._socket_path, self._accept)
+        await self._channel.start()
         loops = [self._work("audio"), self._work("video"), self._tick(), *(tap.keep_connected() for tap in self._taps)]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
@@ -121,10 +119,7 @@ class WatchHost:
         for task in list(self._closing):
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
-        for channel in list(self._channels):
-            await channel.close()
+        await self._channel.close()
         await self.engine.close()
 
     # --- observers
@@ -152,10 +147,10 @@ class WatchHost:
     def _available(self) -> list[Available]:
         found: list[Available] = []
         for loaded in self._processors.values():
-            observer = loaded.processor if isinstance(loaded.processor, Observer) else None
-            info = _info(loaded, observer)
-            if info.kind != "observer":
+            if loaded.info.kind != "observer":
                 continue
+            observer = loaded.processor if isinstance(loaded.processor, Observer) else None
+            info = described(loaded)
             if self._missing is not None and info.media == "audio":
                 missing = {"reason": self._missing.reason, "command": self._missing.command}
                 info = info.model_copy(update={"available": False, **missing})
@@ -191,7 +186,7 @@ class WatchHost:
             perception = self._perception(tap, opened)
             if perception is None or len(self._tracks) >= MAX_TRACKS * len(self._taps):
                 return
-            track = WatchedTrack(opened, perception, self.counters, self._found, self._tell, tap.ask)
+            track = WatchedTrack(opened, perception, self.counters, self._found, self._channel.tell, tap.ask)
             self._tracks[key] = track
         track.configure(opened, self._available())
 
@@ -261,41 +256,15 @@ class WatchHost:
 
     # --- the channel
 
-    def _accept(self, channel: Channel) -> None:
-        self._channels = {known for known in self._channels if not known.closed.is_set()} | {channel}
-        channel.on_request = self._answer
-        channel.start()
-        for track in self._tracks.values():
-            for status in track.statuses.values():
-                channel.notify("processor_status", status.model_dump())
+    def _statuses(self) -> list[ProcessorStatus]:
+        return [status for track in self._tracks.values() for status in track.statuses.values()]
 
-    async def _answer(self, method: str, params: dict[str, Any]) -> Any:
-        match method:
-            case "processors":
-                return {"processors": [info.model_dump() for info in self.infos()]}
-            case "stats":
-                return dataclasses.asdict(self.counters) | {"tracks": len(self._tracks)}
-        raise ChannelError("no_such_method", method)
+    def _statistics(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.counters) | {"tracks": len(self._tracks)}
 
     def _found(self, finding: Finding) -> None:
         self.counters.findings += 1
-        for channel in self._channels:
-            channel.notify("finding", finding.model_dump())
-
-    def _tell(self, status: ProcessorStatus) -> None:
-        for channel in self._channels:
-            channel.notify("processor_status", status.model_dump())
-
-
-def _info(loaded: registry.Loaded, observer: Observer | None) -> ProcessorInfo:
-    """What a processor says of itself now."""
-    if observer is None:
-        return loaded.info
-    try:
-        return observer.info()
-    except Exception as error:  # anybody's code
-        reason = f"it cannot describe itself: {type(error).__name__}"
-        return loaded.info.model_copy(update={"available": False, "reason": reason})
+        self._channel.notify("finding", finding)
 
 
 def _asking(loaded: registry.Loaded) -> AsksModels | None:
