@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from models.service.messages import InferenceRequest, Message, Problem
+from models.service.messages import InferenceRequest, Problem
 from models.service.routes import ROUTES, Route
 from models.service.tasks import TASK_TYPES
 
@@ -64,15 +65,15 @@ def document() -> dict[str, Any]:
 
 
 def _schemas() -> tuple[dict[tuple[Any, JsonSchemaMode], Any], dict[str, Any]]:
-    wanted: dict[tuple[type[Message], JsonSchemaMode], None] = {
+    wanted: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {
         (Problem, "serialization"): None,
         (InferenceRequest, "validation"): None,
     }
     for route in ROUTES:
         if route.body is not None:
-            wanted[route.body, "validation"] = None  # type: ignore[index]
+            wanted[(route.body, "validation")] = None
         if route.answer is not None:
-            wanted[route.answer, "serialization"] = None  # type: ignore[index]
+            wanted[(route.answer, "serialization")] = None
     references, bundle = models_json_schema(list(wanted), ref_template=_REFERENCE)
     return references, dict(sorted(bundle["$defs"].items()))
 
