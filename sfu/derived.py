@@ -81,7 +81,7 @@ class DerivedSource(Source):
             self._settles_ns = now_ns + RETURN_NS if self.last_arrival_ns else now_ns
         self.owes_since_ns = 0
         self.last_arrival_ns = now_ns
-        self.rate.add(size_bytes)
+        self.rate.window_bytes += size_bytes
 
     def distrust(self) -> None:
         """The host was silent when it should not have been, or says that no more will come: it has to show that it is back."""
@@ -132,8 +132,8 @@ class DerivedVideo(WatchedVideo):
         self.bitrate_bps = START_BPS
         """What the host shall encode at."""
         self._changed = changed
-        self._why_not: str | None = None
-        """As `changed` was told; None: nothing yet."""
+        self.why_not = ""
+        """As `changed` was told; empty when they are."""
         self._given_up = False
         """By the host, which does not want to be sent anything."""
         self._awaits_keyframe = True
@@ -162,8 +162,8 @@ class DerivedVideo(WatchedVideo):
                 consumer.downlink.observer.tick(now_ns)
 
     def _say(self, why_not: str) -> None:
-        if self._why_not != why_not:
-            self._why_not = why_not
+        if self.why_not != why_not:
+            self.why_not = why_not
             self._changed(why_not)
 
     # --- what the host is given
@@ -245,7 +245,7 @@ class DerivedVideo(WatchedVideo):
 
     def decide_bitrate(self, now_ns: int) -> bool:
         """Once a second: whether the host shall encode at another bitrate from now on."""
-        if self._why_not:
+        if self.why_not:
             return False
         viewers = (c for c in self._stream.producer.consumers if isinstance(c, Consumer) and c.target is self.source)
         shares = [viewer.share_bps for viewer in viewers if viewer.share_bps is not None]

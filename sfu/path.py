@@ -32,6 +32,8 @@ from typing import NamedTuple
 from sfu.errors import DropReason
 from sfu.rtp import opus
 
+STARTING = "starting"
+"""Why a track is in bypass that was never heard; the others are `late`, and what `detach` is told."""
 DEADLINE_NS = 20_000_000
 MISSES_TO_BYPASS = 2
 HITS_TO_RETURN = 25
@@ -144,6 +146,8 @@ class TrackPath:
         self._release = release
         self._drop = drop
         self._changed = changed
+        self.reason = STARTING
+        """Why listeners get the publisher's own packets, in bypass; empty in PROCESSED."""
         self._attached = False
         self._held: deque[_Held] = deque()
         self._watched: dict[int, int] = {}
@@ -316,6 +320,7 @@ class TrackPath:
         if mode is self.mode:
             return
         self.mode = mode
+        self.reason = reason
         if mode is PathMode.BYPASS:
             self.counters.switches += 1
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from sfu.counters import KindCounters
 from sfu.fanout import RING_PACKETS, Fanout
 from sfu.negotiation.sections import PublishedMedia
 from sfu.rtp import rtcp
@@ -29,24 +30,21 @@ LIVE_WITHIN_NS = 1_000_000_000
 class RateMeter:
     """Bits per second over windows of about half a second."""
 
-    __slots__ = ("_bytes", "_since_ns", "bps")
+    __slots__ = ("_since_ns", "bps", "window_bytes")
 
     def __init__(self) -> None:
         self.bps = 0
-        self._bytes = 0
+        self.window_bytes = 0
+        """Add to it what comes."""
         self._since_ns = 0
-
-    def add(self, size_bytes: int) -> None:
-        """Count a packet."""
-        self._bytes += size_bytes
 
     def tick(self, now_ns: int) -> None:
         """Close the window if it is long enough."""
         elapsed_ns = now_ns - self._since_ns
         if elapsed_ns >= 500_000_000:
-            rate = self._bytes * 8_000_000_000 // elapsed_ns if self._since_ns else 0
+            rate = self.window_bytes * 8_000_000_000 // elapsed_ns if self._since_ns else 0
             self.bps = rate if not self.bps or not rate else (self.bps + rate) // 2
-            self._bytes = 0
+            self.window_bytes = 0
             self._since_ns = now_ns
 
 
@@ -162,6 +160,8 @@ class Producer:
         self.peer = peer
         self.media = media
         self.kind = media.kind
+        self.counters = KindCounters()
+        """The plane's own, of all tracks of this kind, once it expects this one."""
         self.codec = media.codec
         self.rids = media.rids or ("",)
         self.sources: dict[str, Source] = {}

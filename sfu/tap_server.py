@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from sfu.counters import TapTotals
 from sfu.dataplane.base import DataPlane
 from sfu.errors import DropReason
 from sfu.path import DEADLINE_NS, AudioPacket, PathMode, TrackPath
@@ -43,10 +44,14 @@ class TapServer:
     """Listens for hosts on one Unix socket."""
 
     def __init__(self, path: Path, plane: DataPlane, on_path_state: Callable[[str, PathMode, str], None]) -> None:
+        self.totals = TapTotals()
         self._socket_path = path
         self._plane = plane
         self._on_path_state = on_path_state
         self._hosts: dict[Role, Host] = {}
+        self._transforms: dict[Role, frozenset[str]] = {}
+        """What hosts run, or ran before they were gone."""
+        self._ticked_ns = time.monotonic_ns()
         self._unnamed: set[TapSocket] = set()
         self._tapped: dict[str, Tapped] = {}
         self._by_handle: dict[int, Tapped] = {}
@@ -89,6 +94,8 @@ class TapServer:
         if tapped is None:
             return
         del self._by_handle[tapped.handle]
+        if tapped.path is not None:
+            self.totals.add(tapped.path.counters)
         tapped.producer.path = None
         self._videos.stop(tapped)
         for host in list(self._hosts.values()):
@@ -171,8 +178,20 @@ class TapServer:
             self._lost(host)
 
     def tick_layers(self, now_ns: int) -> None:
-        """Every 250 ms: choose the layers of videos that hosts get."""
+        """Every 250 ms: choose the layers of videos that hosts get; add up how long tracks go around transforms."""
         self._videos.tick(self._tapped.values(), now_ns)
+        elapsed_s, self._ticked_ns = (now_ns - self._ticked_ns) / 1e9, now_ns
+        for tapped in self._tapped.values():
+            if reason := self._bypass_reason(tapped):
+                self.totals.bypass_s[tapped.producer.kind, reason] += elapsed_s
+
+    def _bypass_reason(self, tapped: Tapped) -> str:
+        """Why a track goes around a transform that is on; empty if it does not."""
+        if tapped.producer.kind == "video":
+            return self._videos.bypass_reason(tapped, self._transforms.get("video", frozenset()))
+        transforms = self._transforms.get("path", frozenset())
+        wanted = any(on and name in transforms for name, on in tapped.processors.items())
+        return tapped.path.reason if wanted and tapped.path is not None else ""
 
     # --- what hosts are told besides
 
@@ -264,6 +283,7 @@ class TapServer:
         if previous is not None and previous.link is not link:
             self._end(previous.link)
         host = self._hosts[hello.role] = Host(link, hello)
+        self._transforms[hello.role] = host.processors
         if previous is not None and previous.link is link:  # it can run something else now
             host.control = previous.control
         log.info("host_attached", role=host.role)
@@ -294,6 +314,19 @@ class TapServer:
                     tapped.path.detach("host is gone")
 
     # --- statistics
+
+    @property
+    def attached(self) -> list[Role]:
+        """The hosts of now."""
+        return sorted(self._hosts)
+
+    def path_totals(self) -> TapTotals:
+        """Of all tracks, also of those that are gone."""
+        totals = self.totals.copy()
+        for tapped in self._tapped.values():
+            if tapped.path is not None:
+                totals.add(tapped.path.counters)
+        return totals
 
     def statistics(self) -> dict[str, object]:
         """Per track: packets processed, bypassed, dropped, and tap-to-inject times in ms; what is derived of videos."""

@@ -109,6 +109,18 @@ class VideoTaps:
                 if isinstance(video, DerivedVideo):
                     video.notice(now_ns)
 
+    def bypass_reason(self, tapped: Tapped, transforms: frozenset[str]) -> str:
+        """Why viewers get the publisher's own pictures although a transform is on; empty if they do not, or none is.
+
+        `transforms`: what the video host of now runs, or the last one ran.
+        """
+        video = tapped.videos.get("video")
+        if isinstance(video, DerivedVideo):
+            return video.why_not
+        wanted = any(on and name in transforms for name, on in tapped.processors.items())
+        gone = "video" not in self._hosts and tapped.producer.codec in DERIVED_CODECS
+        return HOST_GONE if wanted and gone else ""
+
     def refresh(self, tapped: Tapped, now_ns: int) -> bool:
         """Every second: whether the video host shall encode at another bitrate."""
         video = tapped.videos.get("video")

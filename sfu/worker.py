@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry, Histogram
 from pydantic import ValidationError
 
 from sfu.channel import Channel, ChannelError, serve
@@ -39,6 +40,7 @@ from sfu.channel.messages import (
 )
 from sfu.dataplane.python import PythonPlane
 from sfu.errors import SfuError, UnknownTargetError
+from sfu.metrics import WorkerMetrics
 from sfu.net.peer import Certificate, Peer
 from sfu.net.srtp import PacketBuffer
 from sfu.net.udp_mux import UdpMux
@@ -79,6 +81,9 @@ class Worker:
         self._routers: dict[str, Router] = {}
         self._router_of: dict[str, Router] = {}
         """By participant."""
+        self._metrics = WorkerMetrics(
+            CollectorRegistry(), self._plane.counters, self._mux.drops, self._routers, self._taps
+        )
         self._channels: set[Channel] = set()
         self._server: asyncio.Server | None = None
         self._timers: list[asyncio.Task[None]] = []
@@ -97,7 +102,7 @@ class Worker:
             (REPORT_S, self._report),
             (QUALITY_S, self._quality),
         ):
-            self._timers.append(asyncio.create_task(_every(period_s, call)))
+            self._timers.append(asyncio.create_task(_every(period_s, call, self._metrics.lag)))
         log.info("worker_started", worker=self._index, udp_port=self._mux.address[1])
 
     async def close(self) -> None:
@@ -243,6 +248,9 @@ class Worker:
             "taps": self._taps.statistics(),
         }
 
+    async def _on_metrics(self, request: ChannelMessage) -> str:
+        return self._metrics.page()
+
     # --- finding things
 
     def _router(self, room_id: str) -> Router:
@@ -319,9 +327,12 @@ class Worker:
                 self._notify("quality", measure(participant, now_ns))
 
 
-async def _every(period_s: float, call: Callable[[int], None]) -> None:
+async def _every(period_s: float, call: Callable[[int], None], lag: Histogram) -> None:
+    loop = asyncio.get_running_loop()
     while True:
+        due_s = loop.time() + period_s
         await asyncio.sleep(period_s)
+        lag.observe(max(0.0, loop.time() - due_s))
         try:
             call(time.monotonic_ns())
         except Exception as error:  # a timer that dies would stop feedback for everybody

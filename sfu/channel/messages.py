@@ -173,6 +173,7 @@ REQUESTS: dict[str, tuple[type[ChannelMessage], type[ChannelMessage] | None]] = 
     "set_processing": (SetProcessing, None),
     "snapshot": (Empty, Snapshot),
     "stats": (Empty, None),
+    "metrics": (Empty, None),
 }
 
 

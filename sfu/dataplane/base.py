@@ -4,11 +4,10 @@ The control side (router, transports, timers) calls these methods; packets come 
 the plane has to tell goes out through `PlaneEvents`. Nothing here awaits.
 """
 
-from collections import Counter
 from typing import Protocol
 
 from sfu.consumer import OutgoingStream
-from sfu.errors import DropReason
+from sfu.counters import PlaneCounters
 from sfu.fanout import VideoPacket
 from sfu.net.peer import Peer
 from sfu.path import AudioPacket
@@ -24,21 +23,6 @@ class PlaneEvents(Protocol):
 
     def audio_heard(self, producer: Producer, packet: AudioPacket, payload: bytes, level: int, sound: Sound) -> None:
         """A packet that observers may hear: raw as it came, processed as it went."""
-
-
-class PlaneCounters:
-    """Totals since the start."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.forwarded = 0
-        self.forwarded_bytes = 0
-        self.retransmitted = 0
-        self.nacks_sent = 0
-        self.nacks_received = 0
-        self.keyframe_requests_sent = 0
-        self.keyframe_requests_received = 0
-        self.drops: Counter[DropReason] = Counter()
 
 
 class DataPlane(Protocol):

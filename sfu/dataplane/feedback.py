@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from sfu.consumer import Consumer, OutgoingStream
-from sfu.dataplane.base import PlaneCounters
+from sfu.counters import PlaneCounters
 from sfu.dataplane.routing import Inbound
 from sfu.dataplane.transport_feedback import TransportFeedback
 from sfu.downlink import Downlink
@@ -87,6 +87,10 @@ class Feedback:
         if block.last_sr and block.last_sr == consumer.report_ntp:
             rtt_ms = max(0.0, (now_ns - consumer.report_sent_ns) / 1e6 - block.delay_since_sr * 1000 / 65536)
         consumer.remote_loss = block.fraction_lost / 256
+        measured = self._counters.measured
+        measured.loss.labels("out", consumer.kind).observe(consumer.remote_loss)
+        if rtt_ms is not None:
+            measured.round_trip.observe(rtt_ms / 1000)
         consumer.downlink.observer.loss(consumer.remote_loss, rtt_ms, now_ns)
 
     def _nack(self, peer: Peer, part: rtcp.Part, now_ns: int) -> None:
@@ -146,6 +150,15 @@ class Feedback:
 
     # --- out, on timers
 
+    def _measure(self, inbound: Inbound, now_ns: int) -> None:
+        """What the reports of now say of a publisher's sources; of one that is silent they say nothing new."""
+        measured = self._counters.measured
+        for source in inbound.by_ssrc.values():
+            if source.live(now_ns):
+                kind, reception = source.producer.kind, source.reception
+                measured.jitter.labels(kind).observe(reception.jitter / reception.clock_hz)
+                measured.loss.labels("in", kind).observe(reception.last_fraction_lost / 256)
+
     def _sources(self) -> Iterator[Source]:
         for inbound in self._inbound.values():
             yield from inbound.by_ssrc.values()
@@ -171,6 +184,7 @@ class Feedback:
         """Every second: receiver reports upstream; sender reports downstream in the publisher's clock."""
         for peer, inbound in self._inbound.items():
             blocks = [source.reception.report(now_ns) for source in inbound.by_ssrc.values()]
+            self._measure(inbound, now_ns)
             for at in range(0, len(blocks), rtcp.MAX_BLOCKS):
                 peer.send_rtcp(rtcp.build_rr(SENDER_SSRC, blocks[at : at + rtcp.MAX_BLOCKS]))
         for (peer, ssrc), consumer in self._consumers.items():

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sfu.consumer import Consumer, OutgoingStream
-from sfu.dataplane.base import PlaneCounters, PlaneEvents
+from sfu.counters import SAMPLE_MASK, PlaneCounters
+from sfu.dataplane.base import PlaneEvents
 from sfu.dataplane.feedback import Feedback
 from sfu.dataplane.routing import Inbound
 from sfu.downlink import Downlink
@@ -77,6 +78,7 @@ class PythonPlane:
 
     def add_producer(self, producer: Producer) -> None:
         """See `DataPlane`."""
+        producer.counters = self.counters.of(producer.kind)
         self._inbound.setdefault(producer.peer, Inbound()).add(producer)
 
     def remove_producer(self, producer: Producer) -> None:
@@ -191,8 +193,10 @@ class PythonPlane:
         source.follow_numbering()
         reception.arrived(reception.extended, head.timestamp, arrival_ns)
         source.last_arrival_ns = now_ns
-        source.rate.add(len(packet))
-        self.counters.received += 1
+        size_bytes, counters = len(packet), producer.counters
+        source.rate.window_bytes += size_bytes
+        counters.received += 1
+        counters.received_bytes += size_bytes
         if producer.muted:
             drops[DropReason.MUTED] += 1
             return
@@ -211,6 +215,11 @@ class PythonPlane:
             level = level_byte[0] & 0x7F if level_byte else 127
             audio = AudioPacket(reception.extended, head.marker, head.timestamp, level, now_ns, payload)
             self._audio(source, audio, now_ns)
+        if not counters.received & SAMPLE_MASK and producer.path is None:
+            self._took(producer.kind, "raw", arrival_ns)
+
+    def _took(self, kind: str, path: str, since_ns: int) -> None:
+        self.counters.measured.latency_of[kind, path].observe((time.monotonic_ns() - since_ns) / 1e9)
 
     def _audio(self, source: Source, packet: AudioPacket, now_ns: int) -> None:
         producer = source.producer
@@ -239,6 +248,8 @@ class PythonPlane:
         self._fan_out(source, head, packet.seq_ext, packet.timestamp, payload, None, now_ns)
         self._events.audio_level(producer, level, now_ns)
         if sound is Sound.PROCESSED:
+            if not packet.seq_ext & SAMPLE_MASK:
+                self._took("audio", "processed", packet.arrival_ns)
             self._events.audio_heard(producer, packet, payload, level, sound)
 
     def forward_video(self, source: Source, packet: VideoPacket, now_ns: int) -> None:
@@ -325,8 +336,9 @@ class PythonPlane:
             if element:
                 downlink.observer.sent(element & 0xFFFF, now_ns, size)
         fanout.sent(ext, timestamp, size, now_ns, descriptor)
-        self.counters.forwarded += sent
-        self.counters.forwarded_bytes += sent * size
+        counters = source.producer.counters
+        counters.forwarded += sent
+        counters.forwarded_bytes += sent * size
 
     def _retransmit(self, consumer: Consumer, seq: int, now_ns: int) -> None:
         """Answer a NACK on the RTX stream (RFC 4588): its own SSRC and numbering, the original number in front."""

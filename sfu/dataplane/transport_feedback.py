@@ -5,7 +5,7 @@ once, in warm caches, costs a fraction of reading each by itself. A datagram of 
 peer can have read in a tick is bounded.
 """
 
-from sfu.dataplane.base import PlaneCounters
+from sfu.counters import PlaneCounters
 from sfu.downlink import Downlink
 from sfu.errors import DropReason
 from sfu.net.peer import Peer
