@@ -13,7 +13,10 @@ from sfu.channel import Channel, ChannelError, serve
 
 
 class HostChannel:
-    """Serves requests `processors` and `stats`. Who connects hears all current statuses first, then whatever is told to all."""
+    """Serves requests `processors`, `stats` and `metrics`.
+
+    Who connects hears all current statuses first, then whatever is told to all.
+    """
 
     def __init__(
         self,
@@ -21,11 +24,13 @@ class HostChannel:
         infos: Callable[[], Iterable[ProcessorInfo]],
         statistics: Callable[[], dict[str, Any]],
         statuses: Callable[[], Iterable[ProcessorStatus]],
+        metrics: Callable[[], str],
     ) -> None:
         self._path = path
         self._infos = infos
         self._statistics = statistics
         self._statuses = statuses
+        self._metrics = metrics
         self._channels: set[Channel] = set()
         self._server: asyncio.Server | None = None
 
@@ -63,6 +68,8 @@ class HostChannel:
                 return {"processors": [info.model_dump() for info in self._infos()]}
             case "stats":
                 return self._statistics()
+            case "metrics":
+                return self._metrics()
         raise ChannelError("no_such_method", method)
 
 

@@ -67,6 +67,8 @@ class WatchCounters:
     """How often a rung of observers was shed because this machine could not keep up."""
     shed_rungs: int = 0
     """How many are shed now."""
+    frames: dict[str, int] = field(default_factory=dict)
+    """Sounds of one packet, and pictures, that observers were given; by processor."""
     seeing: SightCounters = field(default_factory=SightCounters)
     listening: ListenCounters = field(default_factory=ListenCounters)
 
@@ -169,6 +171,7 @@ class WatchedTrack:
             self._counters.video_lag_ms += 0.02 * (lag_ms - self._counters.video_lag_ms)
         for name, frame in self._perception.push(packet):
             if (watch := self._watches.get(name)) is not None:
+                self._counters.frames[name] = self._counters.frames.get(name, 0) + 1
                 self._run(name, watch, partial(watch.stream.push, frame))
 
     def _deafen(self, error: Exception) -> None:

@@ -1,9 +1,9 @@
 """The path host: a process that decodes, transforms and encodes audio tracks between a worker's tap and its inject.
 
 The packet loop is the main thread: select, read, process, answer, nothing else. Results leave in the order of their packets;
-those of one wake-up share system calls. A control thread serves `path.sock`: requests `processors` and `stats`, notification
-`processor_status`, all current ones first. Bounds: a tap socket holds what the kernel lets it hold, and a result that does
-not fit is dropped and counted; a packet that waited longer than `late_ms` is decoded and no more.
+those of one wake-up share system calls. A control thread serves `path.sock`: requests `processors`, `stats` and `metrics`,
+notification `processor_status`, all current ones first. Bounds: a tap socket holds what the kernel lets it hold, and a result that
+does not fit is dropped and counted; a packet that waited longer than `late_ms` is decoded and no more.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import structlog
+from prometheus_client import CollectorRegistry
 
 from media_processors import registry
 from media_processors.audio.vad import SileroVad
@@ -27,6 +28,7 @@ from media_processors.base import ChoosesModel, Transform
 from media_processors.codec import RATE_HZ, OpusEncoder, load_library
 from media_processors.errors import ProcessorError, UnavailableError, place_of
 from media_processors.findings import ProcessorInfo, ProcessorStatus
+from media_processors.metrics import PathMetrics
 from media_processors.settings import ProcessingSettings
 from media_processors.streams import PathCounters, PathStream, untouched
 from models.store import Store
@@ -281,6 +283,7 @@ class Control:
         self._done: asyncio.Event | None = None
         self._channels: set[Channel] = set()
         self._current: dict[str, dict[str, ProcessorStatus]] = {}
+        self._metrics = PathMetrics(CollectorRegistry(), host.counters, lambda: host.infos, self._statuses)
         host.on_status = self._status_from_loop
         host.on_close = self._closed_from_loop
 
@@ -313,9 +316,11 @@ class Control:
         self._channels = {known for known in self._channels if not known.closed.is_set()} | {channel}
         channel.on_request = self._answer
         channel.start()
-        for track in self._current.values():
-            for status in track.values():
-                channel.notify("processor_status", status.model_dump())
+        for status in self._statuses():
+            channel.notify("processor_status", status.model_dump())
+
+    def _statuses(self) -> list[ProcessorStatus]:
+        return [status for track in self._current.values() for status in track.values()]
 
     async def _answer(self, method: str, params: dict[str, Any]) -> Any:
         match method:
@@ -323,6 +328,8 @@ class Control:
                 return {"processors": [info.model_dump() for info in self._host.infos]}
             case "stats":
                 return self._host.counters.as_dict()
+            case "metrics":
+                return self._metrics.page()
         raise ChannelError("no_such_method", method)
 
     def _status_from_loop(self, status: ProcessorStatus) -> None:

@@ -1,9 +1,9 @@
 """The video host: transforms of pictures, between a worker's tap and the source that it derives from what comes back.
 
 It is there only where a setting asks for a video transform. It connects to every worker's tap with role `video`, sees the tracks
-on which one of its transforms is on, and serves `video.sock`: requests `processors` and `stats`, notification `processor_status`,
-all current ones when somebody connects. Each track has a thread of its own (`video.deriving`); the event loop only hands packets
-to and fro. Whatever happens here, viewers have the publisher's own pictures: media never waits.
+on which one of its transforms is on, and serves `video.sock`: requests `processors`, `stats` and `metrics`, notification
+`processor_status`, all current ones when somebody connects. Each track has a thread of its own (`video.deriving`); the event loop
+only hands packets to and fro. Whatever happens here, viewers have the publisher's own pictures: media never waits.
 """
 
 import asyncio
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from media_processors import registry
 from media_processors.base import AsksModels, HostServices, ReadsSettings, VideoTransform
 from media_processors.findings import ProcessorInfo, ProcessorStatus
 from media_processors.host_channel import HostChannel, described
+from media_processors.metrics import VideoMetrics
 from media_processors.settings import ProcessingSettings
 from media_processors.taps import HostTap
 from media_processors.video.deriving import DeriveCounters, DerivedTrack
@@ -55,7 +57,10 @@ class VideoHost:
         self.counters = DeriveCounters()
         self.engine = InferenceClient(run_dir / ENGINE_SOCKET_NAME)
         self._services = HostServices(self.engine, store, settings)
-        self._channel = HostChannel(run_dir / SOCKET_NAME, self.infos, self._statistics, self._statuses)
+        self._metrics = VideoMetrics(CollectorRegistry(), self.counters, self.infos, self._statuses)
+        self._channel = HostChannel(
+            run_dir / SOCKET_NAME, self.infos, self._statistics, self._statuses, self._metrics.page
+        )
         self._processors = processors
         self._available: dict[str, VideoTransform] = {}
         self._taps = [HostTap(self, run_dir / f"worker-{index}.tap", self._greeting) for index in range(workers)]
@@ -193,8 +198,11 @@ class VideoHost:
             self._place(other)
 
     async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            due_s = loop.time() + TICK_S
             await asyncio.sleep(TICK_S)
+            self._metrics.lag.observe(max(0.0, loop.time() - due_s))
             self.refresh()
             for tap in self._taps:
                 tap.introduce()

@@ -1,7 +1,7 @@
 """The watch host: observers beside the path of media. It may be slow, late or dead, and no packet waits for it.
 
 It connects to every worker's tap, with a second socket for video where there is an observer of video, hears and sees the tracks
-that have an observer on, and serves `watch.sock`: requests `processors` and `stats`, notifications `finding` and
+that have an observer on, and serves `watch.sock`: requests `processors`, `stats` and `metrics`, notifications `finding` and
 `processor_status` (all current ones when somebody connects). Tracks take turns; each has a bounded queue. Sound has longer turns
 than video, after every 2 ms (or one frame) of it: it is the cheaper, and what is said matters more than how somebody looks. A
 worker that is gone is tried again; so is the engine, whose absence shows as a status.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from media_processors import registry
 from media_processors.audio.vad import SileroVad
@@ -25,6 +26,7 @@ from media_processors.errors import UnavailableError
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
 from media_processors.host_channel import HostChannel, described
 from media_processors.ladder import Ladder
+from media_processors.metrics import WatchMetrics
 from media_processors.observing import Available, WatchCounters, WatchedTrack
 from media_processors.perceiving import Hearing, Perception
 from media_processors.settings import ProcessingSettings
@@ -61,7 +63,12 @@ class WatchHost:
         self.counters = WatchCounters()
         self.engine = InferenceClient(run_dir / ENGINE_SOCKET_NAME)
         self._services = HostServices(self.engine, store, settings)
-        self._channel = HostChannel(run_dir / SOCKET_NAME, self.infos, self._statistics, self._statuses)
+        self._metrics = WatchMetrics(
+            CollectorRegistry(), self.counters, self.infos, self._statuses, lambda: self.engine.missed
+        )
+        self._channel = HostChannel(
+            run_dir / SOCKET_NAME, self.infos, self._statistics, self._statuses, self._metrics.page
+        )
         self._processors = processors
         paths = [run_dir / f"worker-{index}.tap" for index in range(workers)]
         kinds: list[Media] = ["audio", "video"] if self.observer_names("video") else ["audio"]
@@ -192,7 +199,7 @@ class WatchHost:
 
     def _perception(self, tap: HostTap, opened: OpenTrack) -> Perception | None:
         if opened.kind == "video":
-            return Seeing(opened, self.counters.seeing, tap.ask)
+            return Seeing(opened, self.counters.seeing, tap.ask, lambda: self._ladder.sparing)
         return Hearing(self._vad, self.counters.listening) if self._vad is not None else None
 
     def put(self, tap: HostTap, packet: TapPacket) -> None:
@@ -237,8 +244,11 @@ class WatchHost:
                 await asyncio.sleep(0)
 
     async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            due_s = loop.time() + TICK_S
             await asyncio.sleep(TICK_S)
+            self._metrics.lag.observe(max(0.0, loop.time() - due_s))
             self._measure()
             self.refresh()
             for tap in self._taps:
@@ -264,6 +274,7 @@ class WatchHost:
 
     def _found(self, finding: Finding) -> None:
         self.counters.findings += 1
+        self._metrics.findings.labels(finding.kind).inc()
         self._channel.notify("finding", finding)
 
 
