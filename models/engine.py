@@ -7,6 +7,7 @@ A host connects to `engine.sock` and sends `{id, op, ...}`; the answer is `{id, 
     reload  {model, precision?}                      -> {version}, of what the store has now; calls that run end with the old one
     unload  {model}                                  -> {}, the model goes after its last call
     stats   {}                                       -> {model: counters}
+    metrics {}                                       -> the text for Prometheus (`models.metrics`)
 
 `precision` (fp32, bf16, int8) counts until another is told; without it the old wish stays, and without any wish what was measured.
 
@@ -15,11 +16,13 @@ Models are loaded when first asked for, or at the start (`preload`). Each has it
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from models import catalog, journal, wire
 from models.catalog import Catalog
@@ -32,6 +35,7 @@ from models.errors import (
     UnavailableError,
 )
 from models.journal import Journal
+from models.metrics import EngineMetrics
 from models.precision import PRECISIONS, Precision
 from models.questions import Text, question_from_wire
 from models.settings import ModelSettings
@@ -56,6 +60,8 @@ class Engine:
         self._settings = settings
         self._journal = Journal(socket_path.with_name(journal.NAME))
         self.shelf = Shelf(models or catalog.load(), store or Store(settings.store_dir), settings, self._journal)
+        self._metrics = EngineMetrics(CollectorRegistry(), self._stats, self.shelf.loading)
+        self.shelf.on_batch = self._metrics.batch
         self._preloading: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -96,7 +102,7 @@ class Engine:
         """The result of a request. Raises InferenceError, KeyError, TypeError, ValueError."""
         match message["op"]:
             case "ask":
-                return await self._ask(message)
+                return await self._counted(message)
             case "load":
                 precision = wanted_precision(message)
                 return {"version": (await self.shelf.get_in(str(message["model"]), precision)).version}
@@ -107,9 +113,37 @@ class Engine:
                 await self.shelf.unload(str(message["model"]))
                 return {}
             case "stats":
-                return {name: model.stats() for name, model in self.shelf.loaded().items()}
+                return self._stats()
+            case "metrics":
+                return self._metrics.page()
             case other:
                 raise ValueError(f"unknown op {other!r}")
+
+    def _stats(self) -> dict[str, dict[str, Any]]:
+        return {name: model.stats() for name, model in self.shelf.loaded().items()}
+
+    async def _counted(self, message: dict[str, Any]) -> dict[str, Any]:
+        """As `_ask`, and what became of it is counted: ok, the code of the error, or cancelled where who asked is gone."""
+        began_s, result = time.monotonic(), "ok"
+        name = str(message.get("model"))
+        try:
+            answer = await self._ask(message)
+            self._metrics.seconds.labels(self.shelf.known_as(name)[0]).observe(time.monotonic() - began_s)
+            return answer
+        except InferenceError as error:
+            result = error.code
+            raise
+        except (KeyError, TypeError, ValueError):
+            result = RefusedError.code
+            raise
+        except asyncio.CancelledError:
+            result = "cancelled"
+            raise
+        except Exception:
+            result = FailedError.code
+            raise
+        finally:
+            self._metrics.requests.labels(*self.shelf.known_as(name), result).inc()
 
     async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
@@ -187,11 +221,7 @@ class Connection:
             self._reply(message.get("id"), FailedError(type(error).__name__))
 
     def _reply(self, request_id: Any, result: Any) -> None:
-        if isinstance(result, InferenceError):
-            reply = {"id": request_id, "ok": False, "error": result.to_wire()}
-        else:
-            reply = {"id": request_id, "ok": True, "result": result}
-        self._writer.write(wire.pack(reply))
+        self._writer.write(wire.pack({"id": request_id, **wire.answer(result)}))
 
 
 async def run(settings: ModelSettings, run_dir: Path) -> None:

@@ -1,10 +1,15 @@
-"""Messages between a host, the engine and its pool: a 4-byte big-endian length and a msgpack map."""
+"""Messages between a host, the engine and its pool: a 4-byte big-endian length and a msgpack map.
+
+Over HTTP (`models.remote`) the same maps go without the length. An answer is `{ok: true, result}` or `{ok: false, error}`.
+"""
 
 import asyncio
 import struct
 from typing import Any, BinaryIO
 
 import msgpack
+
+from models.errors import FailedError, InferenceError, from_wire
 
 MAX_MESSAGE_BYTES = 2 << 20
 _LENGTH = struct.Struct("!I")
@@ -37,6 +42,26 @@ def frame(body: bytes) -> bytes:
     if len(body) > MAX_MESSAGE_BYTES:
         raise ValueError(f"a message of {len(body)} bytes")
     return _LENGTH.pack(len(body)) + body
+
+
+def answer(result: Any) -> dict[str, Any]:
+    """What is sent for a result, or for the InferenceError that there is instead."""
+    if isinstance(result, InferenceError):
+        return {"ok": False, "error": result.to_wire()}
+    return {"ok": True, "result": result}
+
+
+def result_of(message: dict[str, Any]) -> Any:
+    """The result in an answer. Raises InferenceError: the one that was sent, or FailedError if it is no answer."""
+    if message.get("ok"):
+        return message.get("result")
+    error = message.get("error")
+    if not isinstance(error, dict):
+        raise FailedError("malformed answer")
+    try:
+        raise from_wire(error)
+    except (TypeError, ValueError) as malformed:
+        raise FailedError("malformed answer") from malformed
 
 
 async def read(reader: asyncio.StreamReader) -> dict[str, Any]:

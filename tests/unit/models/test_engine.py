@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models import shelf as shelf_module
 from models import wire
 from models.catalog import ModelEntry
-from models.client import GRACE_MS, MAX_UNSENT_BYTES, InferenceClient
+from models.client import GRACE_MS, InferenceClient
 from models.engine import SOCKET_NAME, Engine
 from models.errors import (
     DeadlineError,
@@ -27,6 +27,7 @@ from models.questions import Text
 from models.settings import ModelSettings
 from models.speech import Transcript, Utterance, Word
 from models.store import Store
+from models.transports import MAX_UNSENT_BYTES, SocketTransport
 from tests.until import until
 
 
@@ -120,9 +121,9 @@ async def test_a_deadline_passes(client: InferenceClient, runner: Runner) -> Non
 
 async def test_a_malformed_request_is_refused_and_the_connection_lives(client: InferenceClient) -> None:
     with pytest.raises(FailedError, match="malformed"):
-        await client._ask("ask", {"model": "pocketsphinx-en-us", "question": {"kind": "utterance"}}, 1_000)
+        await client.request("ask", {"model": "pocketsphinx-en-us", "question": {"kind": "utterance"}}, 1_000)
     with pytest.raises(FailedError, match="unknown op"):
-        await client._ask("sing", {}, 1_000)
+        await client.request("sing", {}, 1_000)
     await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
 
 
@@ -154,7 +155,7 @@ async def test_a_precision_that_cannot_be_changes_nothing_for_others(client: Inf
 
 async def test_a_precision_that_nobody_knows_is_refused(client: InferenceClient) -> None:
     with pytest.raises(RefusedError, match="precision 'fp7'"):
-        await client._ask("reload", {"model": "pocketsphinx-en-us", "precision": "fp7"}, 1_000)
+        await client.request("reload", {"model": "pocketsphinx-en-us", "precision": "fp7"}, 1_000)
 
 
 async def test_bytes_that_are_no_message_end_that_connection_only(client: InferenceClient, tmp_path: Path) -> None:
@@ -193,8 +194,9 @@ async def test_an_engine_that_does_not_read_is_asked_no_more(tmp_path: Path) -> 
         errors.append(caught.type)
     assert errors[0] is DeadlineError
     assert errors[-1] is OverloadedError
-    assert client._writer is not None
-    assert client._writer.transport.get_write_buffer_size() < MAX_UNSENT_BYTES + len(window.pcm) * 2 + 1_000
+    assert isinstance(client._transport, SocketTransport)
+    assert client._transport._writer is not None
+    assert client._transport._writer.transport.get_write_buffer_size() < MAX_UNSENT_BYTES + len(window.pcm) * 2 + 1_000
     done.set()
     await client.close()
     server.close()
