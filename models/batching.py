@@ -55,6 +55,8 @@ class Batcher(Generic[P, R]):
         concurrency: int = 1,
     ) -> None:
         self.stats = BatcherStats()
+        self.on_batch: Callable[[Sequence[float]], None] = _ignore
+        """Called when a batch begins, with the seconds that each of its requests has waited."""
         self._run = run
         self._max_batch = max_batch
         self._max_wait_s = max_wait_ms / 1000
@@ -190,7 +192,9 @@ class Batcher(Generic[P, R]):
     async def _run_batch(self, batch: list[_Item[P, R]]) -> None:
         now = asyncio.get_running_loop().time()
         self.stats.batches += 1
-        self.stats.longest_wait_ms = max(self.stats.longest_wait_ms, *((now - item.asked_s) * 1000 for item in batch))
+        waited_s = [now - item.asked_s for item in batch]
+        self.stats.longest_wait_ms = max(self.stats.longest_wait_ms, 1000 * max(waited_s))
+        self.on_batch(waited_s)
         try:
             results = await self._run([item.payload for item in batch])
             for item, result in zip(batch, results, strict=True):
@@ -207,3 +211,7 @@ class Batcher(Generic[P, R]):
             self._free.release()
             for item in batch:
                 self._fail(item, FailedError("the engine is closing"))
+
+
+def _ignore(waited_s: Sequence[float]) -> None:
+    del waited_s

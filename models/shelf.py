@@ -4,8 +4,9 @@ import asyncio
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,10 +125,25 @@ class Shelf:
         self._loading = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[LoadedModel]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self.on_batch: Callable[[str, Sequence[float]], None] = _ignore
+        """Called when a batch of a model begins, with the seconds that each of its questions has waited."""
 
     def loaded(self) -> dict[str, LoadedModel]:
         """By name."""
         return dict(self._models)
+
+    def loading(self) -> frozenset[str]:
+        """Those that are on their way."""
+        return frozenset(self._loads)
+
+    def known_as(self, name: str) -> tuple[str, str]:
+        """(name, task) to count something under: whatever else is asked for is `other`."""
+        if (model := self._models.get(name)) is not None:
+            return name, model.entry.task
+        try:
+            return name, self._catalog.get(name).task
+        except KeyError:
+            return "other", "other"
 
     async def get(self, name: str) -> LoadedModel:
         """The loaded model `name`, loading it now if need be; whoever stops waiting does not stop it. Raises UnavailableError."""
@@ -216,6 +232,7 @@ class Shelf:
             wished: dict[Device, Precision] = {"cpu": precision, "cuda": precision}
             runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings, wished)
         model = LoadedModel(entry, version, runner, self._journal, self._settings.max_queued)
+        model.batcher.on_batch = partial(self.on_batch, name)
         self._make_room(entry)
         try:
             await model.start()
@@ -264,6 +281,10 @@ class Shelf:
         task = asyncio.create_task(model.close(drain=True), name="model-drain")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+
+
+def _ignore(model: str, waited_s: Sequence[float]) -> None:
+    del model, waited_s
 
 
 def resident_bytes() -> int:

@@ -1,0 +1,113 @@
+"""What is told to Prometheus about models: by the engine of a node, and by the model service (`models.service.metrics`).
+
+The families that both have are declared here, once, so that they mean the same. The label `model` only ever holds names of the
+catalog and of trained heads, or `other`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+WAIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+RESOURCES = ("memory_bytes", "queued", "load_s")
+"""Of what the engine tells of a loaded model."""
+
+
+def requests_counter(registry: CollectorRegistry) -> Counter:
+    """Questions, by model, task and result."""
+    return Counter(
+        "ai_model_inference_requests_total",
+        "Questions to models, items of batches included; result: ok, or the code of the error",
+        ("model", "task", "result"),
+        registry=registry,
+    )
+
+
+def duration_histogram(registry: CollectorRegistry) -> Histogram:
+    """Of answers, by model."""
+    return Histogram(
+        "ai_model_inference_duration_seconds",
+        "Of questions that were answered, from the decoded question to the answer",
+        ("model",),
+        buckets=SECONDS,
+        registry=registry,
+    )
+
+
+def resource_gauge() -> GaugeMetricFamily:
+    """By model and resource."""
+    return GaugeMetricFamily(
+        "ai_model_resource_usage",
+        "memory_bytes, queued questions and load_s of models that the engine has; waiting questions of the service",
+        labels=("model", "resource"),
+    )
+
+
+def health_gauge() -> GaugeMetricFamily:
+    """By model."""
+    return GaugeMetricFamily(
+        "ai_model_health_status",
+        "1: loaded and ready; 0: deployed, or being loaded or let go, and not",
+        labels=("model",),
+    )
+
+
+def loaded_models(
+    stats: Mapping[str, Mapping[str, Any]], wanted: frozenset[str]
+) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+    """Resources and health. `stats`: what the engine tells of its models; `wanted`: those that should be there."""
+    resources, health = resource_gauge(), health_gauge()
+    for model in sorted(wanted - set(stats)):
+        health.add_metric((model,), 0)
+    for model, told in stats.items():
+        health.add_metric((model,), told["state"] == "ready")
+        for resource in RESOURCES:
+            resources.add_metric((model, resource), told[resource])
+    return resources, health
+
+
+class EngineMetrics(Collector):
+    """Of one engine. `stats`: of its loaded models; `loading`: those that are on their way."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        stats: Callable[[], Mapping[str, Mapping[str, Any]]],
+        loading: Callable[[], frozenset[str]],
+    ) -> None:
+        self._registry = registry
+        self._stats = stats
+        self._loading = loading
+        self.requests = requests_counter(registry)
+        self.seconds = duration_histogram(registry)
+        self._batch_size = Histogram(
+            "ai_model_batch_size", "Questions in a batch", ("model",), buckets=BATCH_SIZES, registry=registry
+        )
+        self._queue_wait = Histogram(
+            "ai_model_queue_wait_seconds",
+            "From a question's arrival in the engine to the start of its batch",
+            ("model",),
+            buckets=WAIT_S,
+            registry=registry,
+        )
+        registry.register(self)
+
+    def page(self) -> str:
+        """The text for Prometheus (text format 0.0.4)."""
+        return generate_latest(self._registry).decode()
+
+    def batch(self, model: str, waited_s: Sequence[float]) -> None:
+        """A batch begins; how long each of its questions waited."""
+        self._batch_size.labels(model).observe(len(waited_s))
+        wait = self._queue_wait.labels(model)
+        for seconds in waited_s:
+            wait.observe(seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        yield from loaded_models(self._stats(), self._loading())
