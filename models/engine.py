@@ -221,11 +221,7 @@ class Connection:
             self._reply(message.get("id"), FailedError(type(error).__name__))
 
     def _reply(self, request_id: Any, result: Any) -> None:
-        if isinstance(result, InferenceError):
-            reply = {"id": request_id, "ok": False, "error": result.to_wire()}
-        else:
-            reply = {"id": request_id, "ok": True, "result": result}
-        self._writer.write(wire.pack(reply))
+        self._writer.write(wire.pack({"id": request_id, **wire.answer(result)}))
 
 
 async def run(settings: ModelSettings, run_dir: Path) -> None:
