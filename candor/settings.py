@@ -90,10 +90,15 @@ def model_settings(settings: Settings) -> ModelSettings:
     return models.model_copy(update={"service": service})
 
 
-def dump(settings: Settings, *, secrets: bool) -> str:
-    """Settings as one line of JSON for the pipe to a child; `secrets` in clear only for the one that needs them, signaling."""
+def dump(settings: Settings, *, secrets: bool, asks_models: bool = False) -> str:
+    """Settings as one line of JSON for the pipe to a child; `secrets` in clear only for the one that needs them, signaling.
+
+    `asks_models`: for a child that needs the key of the models' backend.
+    """
     data = settings.model_dump(mode="json")
     data["models"].pop("service")  # no child of a node is the model service
+    key = settings.models.backend_key if asks_models else None
+    data["models"]["backend_key"] = key.get_secret_value() if key is not None else None
     if not secrets:
         data["signaling"].pop("secret")
         data["signaling"].pop("ice_servers")
