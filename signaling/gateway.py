@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from signaling.errors import MessageError, RoomError, SignalingError, from_validation
 from signaling.events import Event
 from signaling.limits import Budget, TokenBucket
+from signaling.metrics import RequestCounters
 from signaling.participants import Outlet, Participant
 from signaling.protocol.codes import CloseReason, ErrorCode
 from signaling.protocol.messages import REQUESTS, Ack, Closed, Join, JoinResult, Message
@@ -44,6 +45,7 @@ CLIENT_PACKETS = frozenset(
 )
 RESERVED_EVENTS = frozenset((*socketio.AsyncServer.reserved_events, "*"))
 SOCKET_PATH = "/socket.io/"
+JOIN = "join"
 
 log = structlog.get_logger()
 
@@ -126,8 +128,9 @@ def _size_bytes(packet: Any) -> int:
 class Connection:
     """One socket: what waits in it, and for whom it speaks."""
 
-    def __init__(self, sid: str, request: web.Request, settings: SignalingSettings) -> None:
+    def __init__(self, sid: str, request: web.Request, settings: SignalingSettings, counters: RequestCounters) -> None:
         self.sid = sid
+        self._counters = counters
         self.participant: Participant | None = None
         self.last_close: CloseReason | None = None
         self.turn = asyncio.Lock()
@@ -177,6 +180,7 @@ class Connection:
         """Close the TCP connection at once: a client that does not read would not read a farewell either."""
         if not self.closed:
             log.warning("socket_cut", sid=self.sid, reason=reason)
+            self._counters.cut[reason] += 1
             self.closed = True
             if self._request.transport is not None:
                 self._request.transport.abort()
@@ -186,6 +190,7 @@ class Gateway:
     """The Socket.IO server."""
 
     def __init__(self, settings: SignalingSettings, lobby: Lobby, handle: Handle) -> None:
+        self.counters = RequestCounters()
         self._settings = settings
         self._lobby = lobby
         self._handle = handle
@@ -205,6 +210,11 @@ class Gateway:
         self._sio.on("connect", self._connected)
         self._sio.on("disconnect", self._disconnected)
         self._sio.on("*", self._received)
+
+    @property
+    def sockets(self) -> int:
+        """How many there are."""
+        return len(self._connections)
 
     def attach(self, app: web.Application) -> None:
         """Serve `/socket.io/` in `app`."""
@@ -241,7 +251,7 @@ class Gateway:
         return origin_allowed(origin, environ.get("HTTP_HOST", ""), [url for url in listed if url])
 
     async def _connected(self, sid: str, environ: dict[str, Any], *_: Any) -> None:
-        connection = Connection(sid, environ["aiohttp.request"], self._settings)
+        connection = Connection(sid, environ["aiohttp.request"], self._settings, self.counters)
         self._connections[sid] = connection
         connection.sending = asyncio.create_task(self._send(connection), name=f"outbox-{sid}")
 
@@ -294,6 +304,14 @@ class Gateway:
 
     async def answer(self, connection: Connection, event: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
         """The ack of a request. Never raises."""
+        ack = await self._answered(connection, event, arguments)
+        result = "ok" if ack["ok"] else str(ack["error"]["code"])
+        self.counters.requests[event if event in REQUESTS else "unknown", result] += 1
+        if event == JOIN:
+            self.counters.joins[_how_joined(ack) if ack["ok"] else result] += 1
+        return ack
+
+    async def _answered(self, connection: Connection, event: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
         try:
             self._throttle(connection)
             request = parse(event, arguments)
@@ -335,11 +353,13 @@ class Gateway:
         if not connection.joins.take(time.monotonic_ns()):
             raise MessageError(ErrorCode.RATE_LIMITED, "too many attempts to join; wait a moment")
         connection.held = True
+        began_s = time.monotonic()
         try:
             participant, result = await self._lobby.join(request, connection, connection.base_url)
         except BaseException:
             connection.discard_outbox()
             raise
+        self.counters.join_seconds.observe(time.monotonic() - began_s)
         connection.participant = participant
         connection.budget = participant.share_budget(connection.budget)
         if connection.closed:
@@ -399,6 +419,10 @@ def origin_allowed(origin: str | None, host: str, listed: list[str]) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(host) and parts.netloc.lower() == host.lower()
+
+
+def _how_joined(ack: dict[str, Any]) -> str:
+    return "resumed" if ack["result"]["resumed"] else "new"
 
 
 def _refusal(error: SignalingError) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Rooms and who is in them. Plain state, changed only by synchronous methods, so it is never seen half changed."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from enum import Enum
 
@@ -111,6 +111,8 @@ class Rooms:
     """All rooms of this node, with an index of participants and tracks."""
 
     def __init__(self) -> None:
+        self.closed: Counter[CloseReason] = Counter()
+        """Seats given up so far."""
         self._rooms: dict[str, Room] = {}
         self._participants: dict[str, Participant] = {}
         self._tracks: dict[str, Track] = {}
@@ -161,7 +163,8 @@ class Rooms:
         """Take the seat, and the tracks with it."""
         for track_id in list(participant.tracks):
             self.unpublish(participant, track_id)
-        self._participants.pop(participant.id, None)
+        if self._participants.pop(participant.id, None) is not None and participant.close_reason is not None:
+            self.closed[participant.close_reason] += 1
         room = self._rooms.get(participant.room_id)
         if room is not None:
             room.participants.pop(participant.id, None)

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from signaling.app import create_app
 from signaling.gateway import Gateway
 from signaling.insights import Insights
 from signaling.lobby import Lobby
 from signaling.media import MediaPlane
+from signaling.metrics import SOCKET_NAME, Inspection, SignalingMetrics
 from signaling.recovery import Recovery
 from signaling.requests import Requests
 from signaling.rooms import Rooms
@@ -53,6 +55,7 @@ class SignalingServer:
         self.gateway = Gateway(self.settings, self.lobby, requests.handle)
         app = create_app(self.settings, self.gateway, self.media, web_root, version("candor"))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)  # an access log names addresses
+        self._inspection = self._inspected(run_dir)
         self._closed = False
 
     @property
@@ -66,6 +69,7 @@ class SignalingServer:
         """Connect to workers and hosts, then listen. Raises OSError if the port is taken."""
         self.media.start()
         self.insights.start()
+        await self._inspection.start()
         logging.getLogger(HTTP_LOGGER).setLevel(logging.CRITICAL)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.settings.host, self.settings.port, ssl_context=self._tls())
@@ -81,8 +85,19 @@ class SignalingServer:
         await self.insights.close()
         await self.media.close()
         self.lobby.close()
+        await self._inspection.close()
         await self._runner.cleanup()
         log.info("signaling_stopped")
+
+    def _inspected(self, run_dir: Path) -> Inspection:
+        def ready_workers() -> int:
+            return self.media.ready_workers
+
+        gateway, dropped = self.gateway, self.insights.dropped
+        metrics = SignalingMetrics(
+            CollectorRegistry(), gateway.counters, self.rooms, lambda: gateway.sockets, ready_workers, dropped
+        )
+        return Inspection(run_dir / SOCKET_NAME, metrics, ready_workers)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self.settings.tls_cert is None:

@@ -23,6 +23,7 @@ from signaling.gateway import (
     origin_allowed,
     parse,
 )
+from signaling.metrics import RequestCounters
 from signaling.participants import Outlet, Participant
 from signaling.protocol.codes import ErrorCode
 from signaling.protocol.messages import REQUESTS, Ack, Join, JoinResult, Message, RoomChanged
@@ -53,7 +54,7 @@ async def fail(participant: Participant, request: Message) -> Message | None:
 
 
 def connection(inside: bool = True) -> Connection:
-    one = Connection("sid", make_mocked_request("GET", "/socket.io/", headers={"Host": "127.0.0.1"}), SETTINGS)
+    one = Connection("sid", make_mocked_request("GET", "/socket.io/", headers={"Host": "127.0.0.1"}), SETTINGS, RequestCounters())
     one.participant = Participant("r", "Ada") if inside else None
     return one
 
