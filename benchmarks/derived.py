@@ -22,6 +22,7 @@ from benchmarks.load.processes import cores, scheduled, started_on
 from benchmarks.watching import CLOCK_HZ, FRAMES_PER_S, packets
 from media_processors import video_host
 from media_processors.settings import ProcessingSettings
+from models.settings import ModelSettings
 from sfu.tap import Hello, OpenTrack, TapPacket, TapSocket, VideoResult, WantKeyframe, listen
 
 SIZES = ((320, 180), (640, 360))
@@ -62,7 +63,9 @@ class Tally:
 def host(run_dir: Path) -> None:
     """The child: a video host with the label, and nothing else."""
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(video_host.run(ProcessingSettings(), run_dir / "store", run_dir, 1, {TRANSFORM}))
+        asyncio.run(
+            video_host.run(ProcessingSettings(), ModelSettings(models_dir=run_dir / "store"), run_dir, 1, {TRANSFORM})
+        )
 
 
 def frames_of(width: int, height: int, seconds: int) -> list[list[TapPacket]]:

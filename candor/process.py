@@ -78,14 +78,12 @@ async def _play(role: str, index: int, run_dir: Path, settings: Settings) -> Non
     elif role == "watch":
         from media_processors import watch_host
 
-        await watch_host.run(settings.processing, settings.models.store_dir, run_dir, worker_count(settings))
+        await watch_host.run(settings.processing, settings.models, run_dir, worker_count(settings))
     elif role == "video":
         from media_processors import video_host
 
         transforms = video_transforms(settings)
-        await video_host.run(
-            settings.processing, settings.models.store_dir, run_dir, worker_count(settings), transforms
-        )
+        await video_host.run(settings.processing, settings.models, run_dir, worker_count(settings), transforms)
     elif role == "engine":
         from models import engine
 

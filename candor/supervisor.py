@@ -30,6 +30,7 @@ STOP_ORDER = ("signaling", "worker", "path", "video", "watch", "engine")
 """Clients are told first; then whoever asks before whoever answers, so that nobody misses anybody."""
 QUICK_RESTARTS = 20
 EARN_RESTART_S = 5.0
+ASKS_MODELS = frozenset({"watch", "video"})
 WITH_SPARE = frozenset({"path"})
 SPARE_AFTER_S = 2.0
 """After a child began: a node that starts, or comes back, has better things to do at first."""
@@ -93,7 +94,9 @@ def video_transforms(settings: Settings) -> frozenset[str]:
 
 def node_roles(settings: Settings) -> list[Role]:
     """All children of one node."""
-    roles = [Role("engine"), *(Role("worker", index) for index in range(worker_count(settings)))]
+    roles = [Role("worker", index) for index in range(worker_count(settings))]
+    if settings.models.backend == "local":
+        roles.insert(0, Role("engine"))
     roles += [Role("path"), Role("watch"), Role("signaling")]
     if video_transforms(settings):
         roles.append(Role("video"))
@@ -206,7 +209,8 @@ class Supervisor:
         )
 
     async def _configure(self, role: Role, process: asyncio.subprocess.Process) -> None:
-        await _write(process, dump(self._settings, secrets=role.name == "signaling").encode() + b"\n")
+        line = dump(self._settings, secrets=role.name == "signaling", asks_models=role.name in ASKS_MODELS)
+        await _write(process, line.encode() + b"\n")
 
 
 def _pid(process: asyncio.subprocess.Process | None) -> int | None:

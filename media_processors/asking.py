@@ -11,8 +11,9 @@ from models.catalog import ModelEntry, Task
 from models.choosing import Chosen, choose
 from models.client import InferenceClient
 from models.errors import UnavailableError as ModelUnavailableError
+from models.inventory import Inventory
 from models.questions import Answer, Question
-from models.store import Missing, Store
+from models.store import Missing
 
 A = TypeVar("A", bound=Answer)
 
@@ -30,9 +31,9 @@ class Choice:
         """Why there is none, if there is none."""
         self._task = task
         self._engine: InferenceClient | None = None
-        self._store: Store | None = None
+        self._store: Inventory | None = None
 
-    def attach(self, engine: InferenceClient, store: Store) -> None:
+    def attach(self, engine: InferenceClient, store: Inventory) -> None:
         """Look into the store."""
         self._engine, self._store, self.entry, self.version = engine, store, None, ""
         match choose(self._task, store):

@@ -17,6 +17,7 @@ from media_processors.frames import AudioFrame, TrackRef, VideoFrame
 from media_processors.settings import ProcessingSettings
 from media_processors.video.finder import FaceFinder
 from models.client import InferenceClient
+from models.inventory import Inventory
 from models.store import Store
 
 Samples = NDArray[np.float32]
@@ -155,7 +156,8 @@ class HostServices:
     """What a host shares with its processors that ask models."""
 
     engine: InferenceClient
-    store: Store
+    store: Inventory
+    """What the engine has."""
     settings: ProcessingSettings
 
     @cached_property

@@ -25,8 +25,10 @@ from media_processors.metrics import VideoMetrics
 from media_processors.settings import ProcessingSettings
 from media_processors.taps import HostTap
 from media_processors.video.deriving import DeriveCounters, DerivedTrack
+from models.backends import connect
 from models.client import InferenceClient
-from models.store import Store
+from models.inventory import Inventory
+from models.settings import ModelSettings
 from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, VideoResult, WantKeyframe
 
 SOCKET_NAME = "video.sock"
@@ -48,14 +50,18 @@ class VideoHost:
     def __init__(
         self,
         settings: ProcessingSettings,
-        store: Store,
+        store: Inventory,
         run_dir: Path,
         workers: int,
         processors: dict[str, registry.Loaded],
+        engine: InferenceClient | None = None,
     ) -> None:
-        """`processors`: the video transforms that may run here."""
+        """`processors`: the video transforms that may run here. `engine`: whom they ask; unless told, the one of the run directory.
+
+        `store`: what it has.
+        """
         self.counters = DeriveCounters()
-        self.engine = InferenceClient(run_dir / ENGINE_SOCKET_NAME)
+        self.engine = engine or InferenceClient(run_dir / ENGINE_SOCKET_NAME)
         self._services = HostServices(self.engine, store, settings)
         self._metrics = VideoMetrics(CollectorRegistry(), self.counters, self.infos, self._statuses)
         self._channel = HostChannel(
@@ -230,9 +236,9 @@ class VideoHost:
 
 
 async def run(
-    settings: ProcessingSettings, store_dir: Path, run_dir: Path, workers: int, transforms: Collection[str]
+    settings: ProcessingSettings, models: ModelSettings, run_dir: Path, workers: int, transforms: Collection[str]
 ) -> None:
-    """Be the video host for these transforms until cancelled. `store_dir`: where pulled models lie."""
+    """Be the video host for these transforms until cancelled. `models`: whom it asks."""
 
     def prepare(processor: object) -> None:
         if isinstance(processor, ReadsSettings):
@@ -241,7 +247,8 @@ async def run(
     found = registry.video_transforms(registry.load_processors(prepare), transforms)
     for name in sorted(set(transforms) - set(found)):
         log.error("no_such_video_transform", processor=name)
-    host = VideoHost(settings, Store(store_dir), run_dir, workers, found)
+    engine, inventory = connect(models, run_dir / ENGINE_SOCKET_NAME)
+    host = VideoHost(settings, inventory, run_dir, workers, found, engine)
     try:
         await host.start()
         log.info("video_host_ready", pid=os.getpid())

@@ -32,8 +32,10 @@ from media_processors.perceiving import Hearing, Perception
 from media_processors.settings import ProcessingSettings
 from media_processors.taps import HostTap
 from media_processors.video.watching import Seeing
+from models.backends import connect
 from models.client import InferenceClient
-from models.store import Store
+from models.inventory import Inventory
+from models.settings import ModelSettings
 from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket
 
 SOCKET_NAME = "watch.sock"
@@ -55,13 +57,15 @@ class WatchHost:
     def __init__(
         self,
         settings: ProcessingSettings,
-        store: Store,
+        store: Inventory,
         run_dir: Path,
         workers: int,
         processors: dict[str, registry.Loaded],
+        engine: InferenceClient | None = None,
     ) -> None:
+        """`engine`: whom observers ask; unless told, the one of the run directory. `store`: what it has."""
         self.counters = WatchCounters()
-        self.engine = InferenceClient(run_dir / ENGINE_SOCKET_NAME)
+        self.engine = engine or InferenceClient(run_dir / ENGINE_SOCKET_NAME)
         self._services = HostServices(self.engine, store, settings)
         self._metrics = WatchMetrics(
             CollectorRegistry(), self.counters, self.infos, self._statuses, lambda: self.engine.missed
@@ -284,9 +288,10 @@ def _asking(loaded: registry.Loaded) -> AsksModels | None:
     return processor if isinstance(processor, AsksModels) else None
 
 
-async def run(settings: ProcessingSettings, store_dir: Path, run_dir: Path, workers: int) -> None:
-    """Be the watch host until cancelled. `store_dir`: where pulled models lie, to say which can run."""
-    host = WatchHost(settings, Store(store_dir), run_dir, workers, registry.load_processors())
+async def run(settings: ProcessingSettings, models: ModelSettings, run_dir: Path, workers: int) -> None:
+    """Be the watch host until cancelled. `models`: whom it asks."""
+    engine, inventory = connect(models, run_dir / ENGINE_SOCKET_NAME)
+    host = WatchHost(settings, inventory, run_dir, workers, registry.load_processors(), engine)
     try:
         await host.start()
         log.info("watch_host_ready", pid=os.getpid())

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from models import catalog
 from models.catalog import ModelEntry, Task
-from models.store import CorruptModelError, Located, Missing, Store
+from models.inventory import Inventory
+from models.store import CorruptModelError, Located, Missing
 
 CALIBRATED: frozenset[Task] = frozenset({"voice_authenticity", "face_authenticity"})
 """Tasks whose scores say nothing without a calibration."""
@@ -24,7 +25,7 @@ class Chosen:
     """name@version."""
 
 
-def choose(task: Task, store: Store) -> Chosen | Missing:
+def choose(task: Task, store: Inventory) -> Chosen | Missing:
     """The model for `task`, or why there is none and the command that would help."""
     try:
         return _choose(task, store)
@@ -32,7 +33,7 @@ def choose(task: Task, store: Store) -> Chosen | Missing:
         return Missing(str(error), "candor models pull")
 
 
-def _choose(task: Task, store: Store) -> Chosen | Missing:
+def _choose(task: Task, store: Inventory) -> Chosen | Missing:
     preferred = store.lock().preferred.get(task)
     if preferred:
         entry = store.find(preferred)
@@ -47,7 +48,7 @@ def _choose(task: Task, store: Store) -> Chosen | Missing:
     return missing or Missing("the catalog has no model for it", "")
 
 
-def check(entry: ModelEntry, store: Store) -> Chosen | Missing:
+def check(entry: ModelEntry, store: Inventory) -> Chosen | Missing:
     """Whether a meeting may ask this model. Raises CorruptModelError."""
     located = store.locate(entry)
     if not isinstance(located, Located):

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from models.service.settings import ServiceSettings
+from models.service.settings import ServiceSettings, is_loopback
 
 
 def _default_decoders() -> int:
@@ -41,7 +43,40 @@ class ModelSettings(BaseModel):
     )
     max_queued: int = Field(default=64, ge=1, description="requests waiting per model; beyond it the oldest is shed")
 
+    backend: Literal["local", "http"] = Field(
+        default="local",
+        description="whom meetings ask: an engine that the node runs itself, or a model service or Ray Serve at `backend_url`",
+    )
+    backend_url: str | None = Field(default=None, description="e.g. https://models.example.org")
+    backend_key: SecretStr | None = Field(
+        default=None, description="an API key or token with the scope models:infer; see `candor models key`"
+    )
+    backend_trusted_network: bool = Field(
+        default=False, description="let sound, pictures and the key go to `backend_url` over plain http"
+    )
+
     service: ServiceSettings = Field(default=ServiceSettings(), description="of `candor models serve`")
+
+    @field_validator("backend_url")
+    @classmethod
+    def _url_is_plain(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
+            raise ValueError("must be http(s)://host[:port][/path]")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _backend_is_safe(self) -> Self:
+        if self.backend == "local":
+            return self
+        if self.backend_url is None:
+            raise ValueError("backend_url: needed unless backend is local")
+        parts = urlsplit(self.backend_url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not self.backend_trusted_network:
+            raise ValueError("backend_url: https, or backend_trusted_network if nobody else is on the way")
+        return self
 
     @property
     def store_dir(self) -> Path:

@@ -21,8 +21,9 @@ from models import catalog
 from models.catalog import ModelEntry
 from models.client import InferenceClient
 from models.errors import InferenceError, UnavailableError
+from models.inventory import Inventory
 from models.speech import Transcript, Utterance
-from models.store import Located, Missing, Store
+from models.store import Located, Missing
 
 NAME = "captions"
 INTERIM_DEADLINE_MS = 3_000
@@ -94,7 +95,7 @@ class Captions:
         log.error("captions_unavailable", reason=error.message)
 
 
-def choose_model(wanted: str, language: str, store: Store) -> tuple[ModelEntry, Located] | Missing:
+def choose_model(wanted: str, language: str, store: Inventory) -> tuple[ModelEntry, Located] | Missing:
     """A speech model that is here and knows the language: the one wanted, or for `auto` the first of standard quality."""
     models = catalog.load()
     if wanted != "auto":

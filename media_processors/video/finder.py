@@ -9,8 +9,8 @@ import numpy as np
 from media_processors.asking import Choice
 from media_processors.frames import VideoFrame
 from models.client import InferenceClient
+from models.inventory import Inventory
 from models.questions import MAX_PIXELS, FaceBox, Faces, Picture
-from models.store import Store
 
 DEADLINE_MS = 2_000
 
@@ -27,7 +27,7 @@ class _Question:
 class FaceFinder:
     """Asks the model of the task `face_detection`."""
 
-    def __init__(self, engine: InferenceClient, store: Store) -> None:
+    def __init__(self, engine: InferenceClient, store: Inventory) -> None:
         self.choice = Choice("face_detection")
         self._engine = engine
         self._store = store
