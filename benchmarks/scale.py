@@ -1,15 +1,14 @@
 """How many machines so many people need: arithmetic from measured unit costs, not a measurement.
 
-    python -m benchmarks.scale [--write | --check]
+    python -m benchmarks.scale [--write]
 
 `COSTS` are figures of the other benchmarks (each says which), `HABITS` are assumptions about people. Without arguments it prints
-the tables; `--write` puts them into deploy/SIZING.md between its marks, `--check` compares. JSON: build/bench/scale.json.
+the table; `--write` puts it into deploy/SIZING.md between its marks (a test compares). JSON: build/bench/scale.json.
 """
 
 import argparse
 import json
 import math
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -187,24 +186,14 @@ def _document(text: str, table: str) -> str:
 
 
 def main() -> int:
-    """Print, write or check."""
+    """Print, perhaps write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description="how many machines people need")
-    parser.add_argument("--write", action="store_true", help="put the tables into deploy/SIZING.md")
-    parser.add_argument("--check", action="store_true", help="fail if deploy/SIZING.md says something else")
+    parser.add_argument("--write", action="store_true", help="put the table into deploy/SIZING.md")
     given = parser.parse_args()
     costs, habits, machine = Costs(), Habits(), Machine()
     table = tables(costs, habits, machine)
-    current = SIZING.read_text()
-    wanted = _document(current, table)
-    if given.check:
-        if wanted != current:
-            print(
-                "deploy/SIZING.md is not what benchmarks.scale says: python -m benchmarks.scale --write",
-                file=sys.stderr,
-            )
-        return int(wanted != current)
     if given.write:
-        SIZING.write_text(wanted)
+        SIZING.write_text(_document(SIZING.read_text(), table))
     print(table)
     loads = [asdict(load(people, costs, habits)) for people in PEOPLE]
     REPORT.parent.mkdir(parents=True, exist_ok=True)
