@@ -20,6 +20,9 @@ class ApiKey(BaseModel):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="of a program, never of a person: it is logged")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: list[Scope] = Field(min_length=1)
+    requests_per_s: float | None = Field(
+        default=None, gt=0, description="sustained, where it differs: a node asks about every window of its meetings"
+    )
 
 
 class ServiceSettings(BaseModel):
