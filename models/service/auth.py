@@ -39,6 +39,8 @@ class Caller:
 
     id: str
     scopes: frozenset[Scope]
+    requests_per_s: float | None = None
+    """Where its key has a rate of its own."""
 
     def demand(self, scope: Scope) -> None:
         """Raises ServiceError (403) without the scope."""
@@ -70,7 +72,7 @@ class Authority:
             raise ServiceError(401, "no_key", "an API key or a token is needed: Authorization: Bearer ...")
         known = self._keys.get(digest_of(presented))  # a lookup by hash tells no timing of the key itself
         if known is not None:
-            return Caller(f"key:{known.id}", frozenset(known.scopes))
+            return Caller(f"key:{known.id}", frozenset(known.scopes), known.requests_per_s)
         grant = self._grant(presented)
         return Caller(f"token:{grant.jti}", frozenset(grant.scopes))
 
@@ -103,7 +105,8 @@ class Authority:
         More than the burst at once is taken while the bucket is full: a batch may be larger than it, and is paid for afterwards.
         """
         now_s = time.monotonic()
-        burst, per_s = float(self._settings.request_burst), self._settings.requests_per_s
+        per_s = caller.requests_per_s or self._settings.requests_per_s
+        burst = self._settings.request_burst * per_s / self._settings.requests_per_s
         bucket = self._buckets.setdefault(caller.id, _Bucket(burst, now_s))
         self._buckets.move_to_end(caller.id)
         if len(self._buckets) > MAX_CALLERS:
