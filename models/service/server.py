@@ -7,10 +7,12 @@ import structlog
 from aiohttp import web
 
 from models.client import InferenceClient
+from models.service import engine_routes
 from models.service.app import create_app
 from models.service.asking import Desk
 from models.service.auth import Authority
 from models.service.deployments import Deployments
+from models.service.engine_routes import EngineBehind
 from models.service.handlers import Handlers
 from models.service.metrics import Metrics
 from models.service.settings import checked
@@ -36,6 +38,7 @@ class ModelService:
         desk = Desk(self._client, store, self._settings, metrics)
         handlers = Handlers(store, self._client, desk, self._deployments, authority, metrics)
         app = create_app(self._settings, authority, handlers)
+        engine_routes.mount(app, authority, EngineBehind(self._client, store, lambda: self._deployments.stopped))
         # No access log: it names addresses.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
         self._closed = False
