@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -13,15 +14,19 @@ from candor.supervisor import Role, Supervisor
 from models.engine import SOCKET_NAME
 from models.service.server import ModelService
 
+NICE = 5
+"""Behind the media of a node on the same machine. An engine of our own is as nice as a node's."""
+
 
 async def serve(settings: Settings, engine: Path | None) -> int:
     """Run until interrupted. `engine`: the socket of an engine that runs. Raises ConfigurationError."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    os.nice(NICE)
     async with _engine(settings, engine) as socket_path:
         try:
-            service = ModelService(model_settings(settings), socket_path)
+            service = ModelService(model_settings(settings), socket_path, shared=engine is not None)
             await service.start()
         except (ValueError, OSError) as error:
             raise ConfigurationError(str(error)) from error
@@ -41,7 +46,7 @@ async def _engine(settings: Settings, engine: Path | None) -> AsyncIterator[Path
         yield engine
         return
     with run_directory() as run_dir:
-        supervisor = Supervisor(settings, run_dir, [Role("engine")])
+        supervisor = Supervisor(settings, run_dir, [Role("engine")], niced=NICE)
         try:
             await supervisor.start()
             yield run_dir / SOCKET_NAME

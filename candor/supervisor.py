@@ -104,11 +104,17 @@ def node_roles(settings: Settings) -> list[Role]:
 
 
 class Supervisor:
-    """Children that are kept running. `roles`: those of a node, unless told."""
+    """Children that are kept running. `roles`: those of a node, unless told.
 
-    def __init__(self, settings: Settings, run_dir: Path, roles: Sequence[Role] | None = None) -> None:
+    `niced`: by how much this process has made itself nicer, which children inherit; they count their own from before that.
+    """
+
+    def __init__(
+        self, settings: Settings, run_dir: Path, roles: Sequence[Role] | None = None, *, niced: int = 0
+    ) -> None:
         self._settings = settings
         self._run_dir = run_dir
+        self._niced = niced
         roles = node_roles(settings) if roles is None else roles
         self.children = {role.label: Child(role) for role in roles}
         self._tasks: list[asyncio.Task[None]] = []
@@ -202,6 +208,7 @@ class Supervisor:
 
     async def _spawn(self, role: Role) -> asyncio.subprocess.Process:
         arguments = [sys.executable, "-m", "candor.process", role.name, str(role.index), str(self._run_dir)]
+        arguments.append(str(self._niced))
         # A process group of its own, so that Ctrl-C reaches only us; but our session: with the kernel's autogroups, nice values
         # count only within one.
         return await asyncio.create_subprocess_exec(

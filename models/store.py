@@ -132,6 +132,8 @@ class Store:
             return Lock()
         except ValidationError as error:
             raise CorruptModelError(f"{path} is not a lock file: {error.error_count()} errors") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorruptModelError(f"{path} cannot be read: {type(error).__name__}") from error
 
     def find(self, name: str) -> ModelEntry | None:
         """The model `name` of the catalog, or one that was trained here; None if neither has it. Raises CorruptModelError."""

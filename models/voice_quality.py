@@ -82,6 +82,15 @@ class QualityMeter:
         )
 
 
+def speech_frames(samples: Samples) -> NDArray[np.bool_]:
+    """For each whole `FRAME` of a recording (16 kHz), whether it is loud enough to be taken for speech; shape (frames,)."""
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    if not len(frames):
+        return np.zeros(0, np.bool_)
+    levels_db = 10 * np.log10(np.square(frames).mean(1) + _FLOOR)
+    return np.asarray(levels_db > np.percentile(levels_db, 95) - SPEECH_DB)
+
+
 def recording_refusal(samples: Samples) -> str:
     """Why the voice in a recording (16 kHz, at most a minute) may not be judged; empty if it may.
 
@@ -93,10 +102,8 @@ def recording_refusal(samples: Samples) -> str:
         frames = part[: len(part) // FRAME * FRAME].reshape(-1, FRAME)
         if not len(frames):
             return "short"
-        levels_db = 10 * np.log10(np.square(frames).mean(1) + _FLOOR)
-        speech = levels_db > np.percentile(levels_db, 95) - SPEECH_DB
         meter = QualityMeter()
-        for frame, loud in zip(frames, speech, strict=True):
+        for frame, loud in zip(frames, speech_frames(part), strict=True):
             meter.push(frame, float(loud))
         quality = meter.quality()
         refusal = quality.refusal if quality else "silent"

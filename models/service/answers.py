@@ -1,10 +1,21 @@
 """Questions out of what was sent, and what is sent of answers."""
 
-import asyncio
 from typing import Any
 
 from models.catalog import ModelEntry
-from models.questions import MAX_CHARACTERS, Answer, Faces, Landmarks, Picture, Question, Scores, Sound, Summary, Text
+from models.questions import (
+    MAX_CHARACTERS,
+    MAX_PIXELS,
+    Answer,
+    Faces,
+    Landmarks,
+    Picture,
+    Question,
+    Scores,
+    Sound,
+    Summary,
+    Text,
+)
 from models.service import media
 from models.service.errors import ServiceError
 from models.service.messages import FaceFound, InputData, Parameters, Result, Score, WordSpoken
@@ -25,7 +36,7 @@ def check_modality(entry: ModelEntry, data: InputData) -> None:
         raise wrong_modality(shape.takes, modality(data))
 
 
-async def text_of(data: InputData, parameters: Parameters) -> Text:
+def text_of(data: InputData, parameters: Parameters) -> Text:
     """Raises ServiceError (413, 422)."""
     text = data.text or ""
     if not text.strip():
@@ -39,29 +50,28 @@ async def text_of(data: InputData, parameters: Parameters) -> Text:
     return Text(text, str(parameters.language))
 
 
-async def sound_of(entry: ModelEntry, data: InputData) -> Sound:
-    """At the model's rate. Raises ServiceError (413, 415, 422)."""
-    encoded = media.unpacked(data.audio or "")
-    return await asyncio.to_thread(media.sound, encoded, entry.sample_rate_hz or SAMPLE_RATE_HZ)
+def sound_of(entry: ModelEntry, data: InputData, until_s: float) -> Sound:
+    """At the model's rate. Raises ServiceError (413, 415, 422), DeadlineError. Blocks."""
+    return media.sound(media.unpacked(data.audio or ""), entry.sample_rate_hz or SAMPLE_RATE_HZ, until_s)
 
 
-async def picture_of(data: InputData) -> media.Rgb:
-    """As it was sent. Raises ServiceError (413, 415, 422)."""
-    return await asyncio.to_thread(media.picture, media.unpacked(data.image or ""))
+def picture_of(data: InputData, most_pixels: int = media.MAX_PICTURE_PIXELS) -> media.Rgb:
+    """As it was sent. Raises ServiceError (413, 415, 422). Blocks."""
+    return media.picture(media.unpacked(data.image or ""), most_pixels)
 
 
-async def question_of(entry: ModelEntry, data: InputData, parameters: Parameters, session: str) -> Question:
+def question_of(entry: ModelEntry, data: InputData, parameters: Parameters, session: str, until_s: float) -> Question:
     """Of all tasks but those that judge faces and voices. `session`: names what is asked once, and never again.
 
-    Raises ServiceError (413, 415, 422).
+    Raises ServiceError (413, 415, 422), DeadlineError if a sound is not unpacked by `until_s` (monotonic clock). Blocks.
     """
     match SHAPES[entry.task].takes:
         case "text":
-            return await text_of(data, parameters)
+            return text_of(data, parameters)
         case "image":
-            return Picture(await picture_of(data))
+            return Picture(picture_of(data, MAX_PIXELS))
     _check_language(entry, parameters)
-    sound = await sound_of(entry, data)
+    sound = sound_of(entry, data, until_s)
     if entry.task != "speech_to_text":
         return sound
     if sound.pcm.size > MAX_SPEECH_S * SAMPLE_RATE_HZ:

@@ -1,6 +1,7 @@
 """The application: keys, bodies, errors and headers around the handlers, from the table of routes."""
 
 import math
+import re
 import traceback
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from models.service.routes import ROUTES, Route
 from models.service.settings import ServiceSettings, is_loopback
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+_PASSED_ON = re.compile(r"(x-forwarded-.*|x-real-ip|forwarded|via)$", re.IGNORECASE)
+"""RFC 7239, section 4; RFC 9110, section 7.6.3; and what came before them."""
 _HTTP_CODES = {404: "no_such_route", 405: "wrong_method", 413: "too_large"}
 
 log = structlog.get_logger()
@@ -30,13 +33,14 @@ def create_app(settings: ServiceSettings, authority: Authority, handlers: Handle
     """The whole application."""
     app = web.Application(middlewares=[_errors, _strangers(settings)], client_max_size=settings.max_body_bytes)
     app.on_response_prepare.append(_add_headers)
+    intake = bodies.Intake(settings)
     for route in ROUTES:
         answering: Answering = getattr(handlers, route.name)
-        app.router.add_route(route.method, route.path, _handler(route, authority, answering))
+        app.router.add_route(route.method, route.path, _handler(route, authority, intake, answering))
     return app
 
 
-def _handler(route: Route, authority: Authority, answering: Answering) -> Handler:
+def _handler(route: Route, authority: Authority, intake: bodies.Intake, answering: Answering) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         path = dict(request.match_info)
         if route.scope is None:
@@ -45,8 +49,11 @@ def _handler(route: Route, authority: Authority, answering: Answering) -> Handle
             caller = authority.caller(request.headers.get("Authorization", ""), request.headers.get("X-API-Key", ""))
             caller.demand(route.scope)
             authority.charge(caller)
-        body = await bodies.read(request, route.body, multipart=route.multipart) if route.body else None
-        return _response(await answering(Call(caller, path, body)), route.status)
+        if route.body is None:
+            return _response(await answering(Call(caller, path, None)), route.status)
+        with intake.room(request):
+            body = await intake.read(request, route.body, multipart=route.multipart)
+            return _response(await answering(Call(caller, path, body)), route.status)
 
     return handle
 
@@ -86,7 +93,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 def _strangers(settings: ServiceSettings) -> Middleware:
     """No page of another origin may ask: it would with the rights of whoever opened it, which on this computer are all.
 
-    While we listen on loopback only, names that are not this computer's are refused too (DNS rebinding).
+    While we listen on loopback only, names that are not this computer's are refused too (DNS rebinding). While nobody needs a
+    key, so is what a proxy tells to have passed on: it may come from anywhere. One that tells nothing is not noticed.
     """
 
     @web.middleware
@@ -96,6 +104,10 @@ def _strangers(settings: ServiceSettings) -> Middleware:
             raise ServiceError(403, "wrong_origin", "pages of another origin may not ask")
         if settings.loopback and not is_loopback(_name(request.host)):
             raise ServiceError(421, "wrong_host", "unknown host name")
+        if settings.open and any(_PASSED_ON.match(name) for name in request.headers):
+            raise ServiceError(
+                403, "key_needed", "a proxy passed this on: with one, keys are needed", command="candor models key NAME"
+            )
         return await handler(request)
 
     return check

@@ -1,8 +1,11 @@
-"""Bodies of requests: JSON, or a form with a file in it. All within `max_body_bytes`, which aiohttp watches while it reads."""
+"""Bodies of requests: JSON, or a form with a file in it. Each and all are bounded, in bytes and in time."""
 
+import asyncio
 import base64
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -10,17 +13,54 @@ from aiohttp.web_request import FileField
 from pydantic import BaseModel, ValidationError
 
 from models.service.errors import ServiceError, from_validation
+from models.service.settings import ServiceSettings
 
 B = TypeVar("B", bound=BaseModel)
 
 JSON = "application/json"
 FORM = "multipart/form-data"
 PICTURES = (b"\x89PNG", b"\xff\xd8")
+MAX_VALUES = 500_000
+"""In a body. While Python reads one nobody else has a turn, and into 16 MiB there go millions."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 FIELDS = frozenset({"file", "text", "parameters", "timeout", "priority"})
 
 
-async def read(request: web.Request, model: type[B], *, multipart: bool) -> B:
-    """The body. Raises ServiceError (400, 413, 415, 422)."""
+class Intake:
+    """How much of bodies is held at a time, from the first byte to the answer, and how long one may take to come."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._held_bytes = 0
+
+    @contextmanager
+    def room(self, request: web.Request) -> Iterator[None]:
+        """Room for the body. Raises ServiceError: 413 for one that is too large, 503 if others leave none."""
+        most = self._settings.max_body_bytes
+        length = request.content_length
+        if length is None or "Content-Encoding" in request.headers:  # nobody knows yet what it will be
+            length = most
+        if length > most:
+            raise ServiceError(413, "too_large", f"a body may have {most} bytes")
+        if self._held_bytes + length > self._settings.max_bodies_bytes:
+            message = "the requests that are being answered are as large as they may be together"
+            raise ServiceError(503, "overloaded", message, retryable=True, retry_s=1.0)
+        self._held_bytes += length
+        try:
+            yield
+        finally:
+            self._held_bytes -= length
+
+    async def read(self, request: web.Request, model: type[B], *, multipart: bool) -> B:
+        """The body. Raises ServiceError (400, 408, 413, 415, 422)."""
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                return await _read(request, model, multipart=multipart)
+        except TimeoutError as error:
+            raise ServiceError(408, "too_slow", "the body did not come in time", retryable=True) from error
+
+
+async def _read(request: web.Request, model: type[B], *, multipart: bool) -> B:
     kind = request.content_type
     if kind == FORM and multipart:
         values = await _form(request)
@@ -35,17 +75,26 @@ async def read(request: web.Request, model: type[B], *, multipart: bool) -> B:
 
 
 async def _json(request: web.Request) -> Any:
+    data = await request.read()
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ServiceError(413, "too_large", f"the body has more than {MAX_VALUES} values")
     try:
-        return json.loads(await request.read())
-    except (ValueError, RecursionError) as error:
+        values = json.loads(data.decode())  # RFC 8259, section 8.1: always UTF-8
+        if _SURROGATE.search(data):
+            json.dumps(values, ensure_ascii=False).encode()
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # among them half of a surrogate pair, which nobody could write down again
         raise ServiceError(400, "bad_json", "the body is not JSON") from error
+    return values
 
 
 async def _form(request: web.Request) -> dict[str, Any]:
     """As the JSON would have been. What kind of file it is its part says."""
     try:
         fields = await request.post()
-    except ValueError as error:
+    except (ValueError, LookupError) as error:  # LookupError: an encoding of which nobody has heard
         raise ServiceError(400, "bad_form", "the body is not a form") from error
     if unknown := set(fields) - FIELDS:
         raise ServiceError(422, "bad_request", f"a form has {', '.join(sorted(FIELDS))}, not {len(unknown)} others")

@@ -15,6 +15,7 @@ from models.errors import InferenceError
 from models.service import metrics, openapi, tasks
 from models.service.asking import Asker, Desk
 from models.service.auth import Authority, Caller
+from models.service.changes import Changes
 from models.service.deployments import Deployments
 from models.service.errors import ServiceError, from_validation
 from models.service.messages import (
@@ -61,6 +62,7 @@ class Handlers:
         client: InferenceClient,
         desk: Desk,
         deployments: Deployments,
+        changes: Changes,
         authority: Authority,
         counted: Metrics,
     ) -> None:
@@ -68,6 +70,7 @@ class Handlers:
         self._client = client
         self._desk = desk
         self._deployments = deployments
+        self._changes = changes
         self._authority = authority
         self._metrics = counted
         self._statuses = Statuses(store, desk, deployments)
@@ -87,29 +90,45 @@ class Handlers:
     async def deploy(self, call: Call) -> ModelStatus:
         """Load a model and keep it."""
         config = _body(call, DeployRequest).config
-        version = await self._deployments.deploy(config)
-        audit.info("model_deployed", caller=call.caller.id, model=config.model_id, version=version)
+
+        async def change() -> None:
+            version = await self._deployments.deploy(config)
+            audit.info("model_deployed", caller=call.caller.id, model=config.model_id, version=version)
+
+        await self._changes.make(change())
         return await self._status(config.model_id)
 
     async def update(self, call: Call) -> ModelStatus:
         """Exchange a model."""
-        model_id = call.path["model_id"]
-        version = await self._deployments.update(model_id, _body(call, UpdateRequest))
-        audit.info("model_updated", caller=call.caller.id, model=model_id, version=version)
+        model_id, wanted = call.path["model_id"], _body(call, UpdateRequest)
+
+        async def change() -> None:
+            version = await self._deployments.update(model_id, wanted)
+            audit.info("model_updated", caller=call.caller.id, model=model_id, version=version)
+
+        await self._changes.make(change())
         return await self._status(model_id)
 
     async def scale(self, call: Call) -> ModelStatus:
         """To none or one."""
         model_id, replicas = call.path["model_id"], _body(call, ScaleRequest).replicas
-        await self._deployments.scale(model_id, replicas)
-        audit.info("model_scaled", caller=call.caller.id, model=model_id, replicas=replicas)
+
+        async def change() -> None:
+            await self._deployments.scale(model_id, replicas)
+            audit.info("model_scaled", caller=call.caller.id, model=model_id, replicas=replicas)
+
+        await self._changes.make(change())
         return await self._status(model_id)
 
     async def delete(self, call: Call) -> Deleted:
         """Answer no more for a model."""
         model_id = call.path["model_id"]
-        await self._deployments.delete(model_id)
-        audit.info("model_deleted", caller=call.caller.id, model=model_id)
+
+        async def change() -> None:
+            await self._deployments.delete(model_id)
+            audit.info("model_deleted", caller=call.caller.id, model=model_id)
+
+        await self._changes.make(change())
         return Deleted(model_id=model_id, state="stopped")
 
     async def inference(self, call: Call) -> InferenceAnswer:
@@ -153,9 +172,7 @@ class Handlers:
         entry = await asyncio.to_thread(tasks.find, self._store, model_id)
         self._deployments.check(entry)
         asker = Asker(f"service:{caller.id}", f"service-{secrets.token_hex(8)}", until_s, request.priority)
-        answer = await self._desk.answer(entry, request.input_data, request.parameters, asker)
-        self._deployments.answered(entry.name)
-        return answer
+        return await self._desk.answer(entry, request.input_data, request.parameters, asker)
 
     async def _status(self, model_id: str) -> ModelStatus:
         entry = await asyncio.to_thread(tasks.find, self._store, model_id)
@@ -210,7 +227,7 @@ class Handlers:
     async def metrics(self, call: Call) -> web.Response:
         """For Prometheus."""
         del call
-        page = self._metrics.page(await self._told(), self._deployments.deployed, self._desk.waiting())
+        page = self._metrics.page(await self._told(), self._deployments.kept_loaded, self._desk.waiting())
         return web.Response(body=page, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def openapi(self, call: Call) -> web.Response:

@@ -7,15 +7,21 @@ would); pictures through OpenCV, their size read from the header before anything
 import base64
 import binascii
 import io
+import math
 import struct
+import time
 import wave
+from collections.abc import Iterator
 
 import av
 import av.error
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 from numpy.typing import NDArray
 
+from models.errors import DeadlineError
 from models.questions import Sound
 from models.service.errors import ServiceError
 
@@ -31,17 +37,20 @@ Rgb = NDArray[np.uint8]
 
 
 def unpacked(text: str) -> bytes:
-    """Base64. Raises ServiceError."""
+    """Base64 (RFC 4648, section 4). Raises ServiceError."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
         raise ServiceError(422, "bad_base64", "the input is not base64") from None
 
 
-def sound(data: bytes, rate_hz: int) -> Sound:
-    """Mono at `rate_hz`, at most `MAX_SOUND_S`. Raises ServiceError: 413 if longer, 415 if it is no sound. Blocks."""
+def sound(data: bytes, rate_hz: int, until_s: float = math.inf) -> Sound:
+    """Mono at `rate_hz`, at most `MAX_SOUND_S`. Raises ServiceError: 413 if longer, 415 if it is no sound. Blocks.
+
+    `until_s`: on the monotonic clock; raises DeadlineError if it passes, for many small packets of nothing take their time.
+    """
     try:
-        pcm = _decoded(data, rate_hz)
+        pcm = _decoded(data, rate_hz, until_s)
     except (av.error.FFmpegError, ValueError, IndexError) as error:
         kind = "WAV, Ogg, FLAC, MP3, WebM or AAC"
         raise ServiceError(415, "unsupported_media", f"the audio cannot be decoded; {kind} can") from error
@@ -50,7 +59,7 @@ def sound(data: bytes, rate_hz: int) -> Sound:
     return Sound(pcm)
 
 
-def _decoded(data: bytes, rate_hz: int) -> NDArray[np.int16]:
+def _decoded(data: bytes, rate_hz: int, until_s: float) -> NDArray[np.int16]:
     most = MAX_SOUND_S * rate_hz
     parts: list[NDArray[np.int16]] = []
     total = 0
@@ -60,7 +69,7 @@ def _decoded(data: bytes, rate_hz: int) -> NDArray[np.int16]:
         stream = container.streams.audio[0]
         stream.codec_context.thread_count = 1
         resampler = av.AudioResampler(format="s16", layout="mono", rate=rate_hz)
-        for frame in container.decode(stream):
+        for frame in _frames(container, stream, until_s):
             if frame.sample_rate not in RATES_HZ:
                 raise ValueError(f"a rate of {frame.sample_rate} Hz")
             if total + frame.samples * rate_hz // frame.sample_rate > most:
@@ -73,14 +82,22 @@ def _decoded(data: bytes, rate_hz: int) -> NDArray[np.int16]:
     return np.concatenate(parts)[:most].astype(np.int16) if parts else np.zeros(0, np.int16)
 
 
-def picture(data: bytes) -> Rgb:
+def _frames(container: InputContainer, stream: AudioStream, until_s: float) -> Iterator[av.AudioFrame]:
+    """Packet by packet, of which not every one need hold a frame. Raises DeadlineError."""
+    for packet in container.demux(stream):
+        if time.monotonic() > until_s:
+            raise DeadlineError("the sound was not unpacked before the time-out")
+        yield from packet.decode()
+
+
+def picture(data: bytes, most_pixels: int = MAX_PICTURE_PIXELS) -> Rgb:
     """Shape (height, width, 3). Raises ServiceError: 413 for too many pixels, 415 if it is neither JPEG nor PNG. Blocks."""
     size = _png_size(data) or _jpeg_size(data)
     if size is None:
         raise ServiceError(415, "unsupported_media", "the image is neither JPEG nor PNG")
     width, height = size
-    if width * height > MAX_PICTURE_PIXELS:
-        raise ServiceError(413, "too_many_pixels", f"the image has more than {MAX_PICTURE_PIXELS} pixels")
+    if width * height > most_pixels:
+        raise ServiceError(413, "too_many_pixels", f"the image has more than {most_pixels} pixels")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:

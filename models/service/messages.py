@@ -3,7 +3,17 @@
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from models.catalog import Task
 from models.precision import Precision
@@ -14,10 +24,10 @@ MAX_TIMEOUT_S = 300.0
 
 PRIORITIES = {"low": 2, "normal": 5, "high": 8}
 
-State = Literal["unavailable", "available", "deploying", "deployed", "unloaded", "failed", "stopped"]
-"""unavailable: cannot run here, `reason` and `command` say why. available: here, loaded when first asked. unloaded: deployed,
-but its memory was needed by another; loaded when asked next. failed: the engine could not load it when it came back. stopped:
-deleted, or scaled to none."""
+State = Literal["unavailable", "available", "deploying", "deployed", "idle", "unloaded", "failed", "stopped"]
+"""unavailable: cannot run here, `reason` and `command` say why. available: here, loaded when first asked. idle: deployed with
+`min_replicas` 0, loaded when asked. unloaded: deployed, but its memory was needed by another; loaded when asked next. failed: the
+engine could not load it when it came back. stopped: deleted, or scaled to none."""
 
 
 def _priority(value: Any) -> Any:
@@ -50,7 +60,7 @@ class InputData(Message):
     """Just one of the three."""
 
     text: str | None = None
-    audio: str | None = Field(default=None, description="base64 of WAV, Ogg, FLAC, MP3, MP4, WebM or AAC")
+    audio: str | None = Field(default=None, description="base64 of WAV, Ogg, FLAC, MP3, WebM or AAC")
     image: str | None = Field(default=None, description="base64 of JPEG or PNG")
 
     @model_validator(mode="after")
@@ -98,7 +108,7 @@ class BatchRequest(Message):
 class ScalingConfig(Message):
     """How many of it there shall be. One engine holds each model once: see `Replicas` for what is really running."""
 
-    min_replicas: int = Field(default=1, ge=0, le=1000)
+    min_replicas: int = Field(default=1, ge=0, le=1000, description="0: loaded when asked, not before")
     max_replicas: int = Field(default=1, ge=1, le=1000)
     target_cpu_utilization: int = Field(default=80, ge=1, le=100, description="per cent; of use only on a cluster")
 
@@ -107,6 +117,13 @@ class ScalingConfig(Message):
         if self.max_replicas < self.min_replicas:
             raise ValueError("max_replicas is less than min_replicas")
         return self
+
+
+ResourceName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,62}$")]
+ResourceAmount = (
+    Annotated[StrictStr, Field(max_length=64)]
+    | Annotated[StrictFloat | StrictInt, Field(ge=0, le=1e15, allow_inf_nan=False)]
+)
 
 
 class DeployConfig(Message):
@@ -120,7 +137,7 @@ class DeployConfig(Message):
     model_type: str = Field(max_length=50, description="the model's task, or the task of `/inference/{task_type}`")
     framework: str = Field(max_length=50, description="torch, opencv, pocketsphinx or mediapipe")
     docker_image: str | None = Field(default=None, max_length=500, description="needs a cluster")
-    resource_requirements: dict[str, JsonValue] = Field(
+    resource_requirements: dict[ResourceName, ResourceAmount] = Field(
         default={}, max_length=20, description="of use only on a cluster: an engine shares its memory budget"
     )
     scaling_config: ScalingConfig = ScalingConfig()
@@ -142,8 +159,10 @@ class ScaleRequest(Message):
 class UpdateRequest(Message):
     """Exchange a model for what the store has now, while calls run; calls that run end with the old one."""
 
-    version: str = Field(default="latest", min_length=1, max_length=100)
-    precision: Precision | None = None
+    version: str | None = Field(
+        default=None, min_length=1, max_length=100, description="None: as it was deployed, a version or `latest`"
+    )
+    precision: Precision | None = Field(default=None, description="None: as it was deployed")
     scaling_config: ScalingConfig | None = None
     traffic_split: JsonValue = Field(default=None, description="not supported yet: 501")
     shadow: JsonValue = Field(default=None, description="not supported yet: 501")
@@ -250,7 +269,7 @@ class Evidence(Message):
     likelihood_synthetic: float | None = Field(description="calibrated; None unless `status` is `likelihood`")
     score: float = Field(description="mean of how much each window speaks for genuine media, in the model's own scale")
     windows: int
-    seconds: float = Field(description="of media that was judged; pauses in it count")
+    seconds: float = Field(description="of speech in the windows that were judged; pauses do not count")
     needed_seconds: float
     known_errors: str
 
@@ -300,7 +319,7 @@ class InferenceAnswer(Message):
     )
     task: Task
     result: Result
-    duration_ms: float = Field(description="from the decoded question to the answer")
+    duration_ms: float = Field(description="from the question to the answer, unpacking of its media included")
 
 
 class BatchResult(Message):

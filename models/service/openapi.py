@@ -21,19 +21,26 @@ from models.service.tasks import TASK_TYPES
 FILE = Path(__file__).with_name("openapi.json")
 VERSION = "1"
 _REFERENCE = "#/components/schemas/{model}"
-_PROBLEMS = {
+_ANYWHERE = {
+    "403": "the key lacks the scope; or a page of another origin asks, or a proxy where no key is needed",
+    "405": "not with this method",
+    "421": "another host name than this computer's, while only this computer can ask",
+    "500": "a mistake in the service",
+}
+_PROBLEMS = _ANYWHERE | {
     "400": "the body is not JSON, or no form",
     "401": "no key, or one that is not known or has expired",
-    "403": "the key lacks the scope; or a page of another origin asks",
     "404": "no such model or task",
-    "409": "the model is not deployed, or the store has another version",
+    "408": "the body did not come in time",
+    "409": "the model is not deployed, or neither loaded nor in the store is the version that was deployed",
     "413": "too many bytes, seconds or pixels",
     "415": "not a kind of body or media that can be read",
     "422": "a field is wrong, or the model does not take it",
     "429": "too many requests of this key",
     "501": "one machine cannot do it",
     "502": "the model broke on it",
-    "503": "unavailable, with the command that would help; or overloaded; or the engine is being restarted",
+    "503": "unavailable, with the command that would help; or overloaded; or the engine is being restarted, or the "
+    "service stopped; or the store cannot be written (`store_unwritable`), and nothing has changed",
     "504": "no answer before the time-out",
 }
 
@@ -94,9 +101,9 @@ def _operation(route: Route, references: dict[tuple[Any, JsonSchemaMode], Any]) 
     if route.scope is not None:
         operation["security"] = [{"bearer": []}, {"key": []}]
         operation["description"] = f"Scope `{route.scope}`."
-        problem = {"application/json": {"schema": references[Problem, "serialization"]}}
-        for status, meaning in _PROBLEMS.items():
-            operation["responses"][status] = {"description": meaning, "content": problem}
+    problem = {"application/json": {"schema": references[Problem, "serialization"]}}
+    for status, meaning in sorted((_ANYWHERE if route.scope is None else _PROBLEMS).items()):
+        operation["responses"][status] = {"description": meaning, "content": problem}
     return operation
 
 

@@ -11,6 +11,7 @@ from models.service import engine_routes
 from models.service.app import create_app
 from models.service.asking import Desk
 from models.service.auth import Authority
+from models.service.changes import Changes
 from models.service.deployments import Deployments
 from models.service.engine_routes import EngineBehind
 from models.service.handlers import Handlers
@@ -26,17 +27,23 @@ log = structlog.get_logger()
 
 
 class ModelService:
-    """Models over HTTP. `engine`: the engine's socket, which need not be there yet. Raises ValueError if it would not be safe."""
+    """Models over HTTP. `engine`: the engine's socket, which need not be there yet; `shared` if others ask it too.
 
-    def __init__(self, settings: ModelSettings, engine: Path, store: Store | None = None) -> None:
+    Raises ValueError if it would not be safe.
+    """
+
+    def __init__(
+        self, settings: ModelSettings, engine: Path, store: Store | None = None, *, shared: bool = False
+    ) -> None:
         self._settings = checked(settings.service)
         store = store or Store(settings.store_dir)
         self._client = InferenceClient(engine)
         metrics = Metrics()
         authority = Authority(self._settings)
-        self._deployments = Deployments(store, self._client, metrics)
-        desk = Desk(self._client, store, self._settings, metrics)
-        handlers = Handlers(store, self._client, desk, self._deployments, authority, metrics)
+        self._changes = Changes()
+        self._deployments = Deployments(store, self._client, metrics, self._changes, shared=shared)
+        self._desk = Desk(self._client, store, self._deployments, self._settings, metrics)
+        handlers = Handlers(store, self._client, self._desk, self._deployments, self._changes, authority, metrics)
         app = create_app(self._settings, authority, handlers)
         engine_routes.mount(app, authority, EngineBehind(self._client, store, lambda: self._deployments.stopped))
         # No access log: it names addresses.
@@ -50,7 +57,10 @@ class ModelService:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def start(self) -> None:
-        """Connect to the engine, and listen. Raises OSError for the port, ValueError for the file of deployments."""
+        """Connect to the engine, and listen. Raises OSError for the port, ValueError for the file of deployments.
+
+        ValueError also if another service has the store.
+        """
         self._deployments.start()
         self._client.start()
         logging.getLogger(HTTP_LOGGER).setLevel(logging.CRITICAL)
@@ -59,11 +69,14 @@ class ModelService:
         log.info("model_service_started", port=self._runner.addresses[0][1], keys=len(self._settings.api_keys))
 
     async def close(self) -> None:
-        """Let calls end for a while, then stop; idempotent."""
+        """Let calls end for a while, and the change that is being made in its own time, then stop; idempotent."""
         if self._closed:
             return
         self._closed = True
+        self._changes.refuse()
         await self._runner.cleanup()
+        await self._changes.close()
+        self._desk.close()
         await self._client.close()
         await self._deployments.close()
         log.info("model_service_stopped")

@@ -4,7 +4,7 @@ import ipaddress
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 SECRET_MIN_BYTES = 32  # RFC 7518 section 3.2: an HS256 key has at least the size of the hash
 
@@ -39,6 +39,10 @@ class ServiceSettings(BaseModel):
     requests_per_s: float = Field(default=20.0, gt=0, description="per key, sustained; an item of a batch is a request")
     request_burst: int = Field(default=100, ge=1, description="per key, at once")
     max_body_bytes: int = Field(default=16 << 20, ge=1024)
+    max_bodies_bytes: int = Field(
+        default=64 << 20, ge=1024, description="of requests that are read or answered at a time; beyond it 503"
+    )
+    body_timeout_s: float = Field(default=30.0, gt=0, le=600, description="for the body of a request to come")
     in_flight: int = Field(default=8, ge=1, le=128, description="per model, questions that the engine has at a time")
     max_waiting: int = Field(
         default=64, ge=1, description="per model; beyond it the lowest priority is shed, of those the newest"
@@ -67,6 +71,12 @@ class ServiceSettings(BaseModel):
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
             raise ValueError("must be http(s)://host[:port] without a path")
         return f"{parts.scheme}://{parts.netloc}"
+
+    @model_validator(mode="after")
+    def _largest_body_fits(self) -> "ServiceSettings":
+        if self.max_bodies_bytes < self.max_body_bytes:
+            raise ValueError("max_bodies_bytes is less than max_body_bytes")
+        return self
 
     @property
     def loopback(self) -> bool:

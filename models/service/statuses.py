@@ -98,6 +98,8 @@ class Statuses:
             return "deployed", "", ""
         if not connected:
             return "unloaded", "the model engine is not running; it is being restarted", ""
+        if entry.name not in deployments.kept_loaded:
+            return "idle", "min_replicas is 0: it is loaded when asked", ""
         if failed := deployments.failed.get(entry.name):
             return "failed", failed.message, failed.command
         return "unloaded", "its memory was needed; it is loaded when asked next", ""
@@ -105,8 +107,8 @@ class Statuses:
     def _missing(self, entry: ModelEntry) -> Missing | None:
         try:
             return tasks.missing(self._store, entry)
-        except CorruptModelError as error:
-            return Missing(str(error), "candor models pull")
+        except ServiceError as error:
+            return Missing(error.message, error.command)
 
     def _version(self, entry: ModelEntry) -> str | None:
         try:

@@ -1,7 +1,11 @@
 """What each task takes and answers, and which model is asked about it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import structlog
 
 from models import catalog, choosing
 from models.catalog import ModelEntry, Task
@@ -10,7 +14,12 @@ from models.questions import Answer, Faces, Landmarks, Picture, Scores, Sound, S
 from models.service.errors import ServiceError, unknown_model
 from models.service.messages import InputData, Parameters
 from models.speech import Transcript
-from models.store import CorruptModelError, Missing, Store
+from models.store import LOCK_NAME, CorruptModelError, Located, Missing, Store
+
+UNREADABLE_FIX = f"mv {LOCK_NAME} {LOCK_NAME}.broken && candor models pull"
+"""In the models directory: a lock that is no lock is in the way of `pull` as well."""
+
+log = structlog.get_logger()
 
 Modality = Literal["text", "audio", "image"]
 
@@ -90,12 +99,22 @@ def is_type(entry: ModelEntry, name: str) -> bool:
     return name == entry.task or entry.task in TASK_TYPES.get(name, {}).values()
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """The store. Raises ServiceError (503) if it cannot be read: nobody knows then what is here. Its path is told in the log."""
+    try:
+        yield
+    except CorruptModelError as error:
+        log.error("store_unreadable", reason=str(error))
+        raise ServiceError(
+            503, "unavailable", "the lock file of the store cannot be read", command=UNREADABLE_FIX
+        ) from error
+
+
 def find(store: Store, model_id: str) -> ModelEntry:
     """Raises ServiceError: 404, or 503 if the store cannot be read."""
-    try:
+    with reading():
         entry = store.find(model_id)
-    except CorruptModelError as error:
-        raise ServiceError(503, "unavailable", str(error), command="candor models pull") from error
     if entry is None:
         raise unknown_model()
     return entry
@@ -107,14 +126,21 @@ def unavailable(missing: Missing) -> ServiceError:
 
 
 def missing(store: Store, entry: ModelEntry) -> Missing | None:
-    """Why the engine cannot be asked; None if it can. Raises CorruptModelError."""
+    """Why the engine cannot be asked; None if it can. Raises ServiceError (503) if the store cannot be read."""
     if entry.task not in SHAPES or entry.runner in ("", "host"):
         return Missing("nothing in the engine runs it", "")
-    trained = store.lock().trained.get(entry.name)
+    with reading():
+        trained = store.lock().trained.get(entry.name)
     if trained is not None and trained.fixture:
         return Missing(f"fixture: {trained.fixture}", f"candor models evaluate {entry.name}")
-    located = store.locate(entry)
+    located = locate(store, entry)
     return located if isinstance(located, Missing) else None
+
+
+def locate(store: Store, entry: ModelEntry) -> Located | Missing:
+    """Where the weights are. Raises ServiceError (503) if the store cannot be read."""
+    with reading():
+        return store.locate(entry)
 
 
 def task_of(task_type: str, data: InputData) -> Task:
@@ -140,15 +166,21 @@ def choose(store: Store, task: Task, parameters: Parameters) -> ModelEntry:
         if entry.task != task:
             raise ServiceError(422, "wrong_task", f"{entry.name} is for {entry.task}, not {task}")
         return entry
-    found = _speech(store, parameters) if task == "speech_to_text" else choosing.choose(task, store)
+    return preferred(store, task, parameters.language)
+
+
+def preferred(store: Store, task: Task, language: str | None = None) -> ModelEntry:
+    """The model that is asked about a task where nobody names one. Raises ServiceError (503)."""
+    with reading():
+        store.lock()  # one that cannot be read is no reason to pull a model
+        found = _speech(store, language or "auto") if task == "speech_to_text" else choosing.choose(task, store)
     if isinstance(found, Missing):
         raise unavailable(found)
     return found.entry
 
 
-def _speech(store: Store, parameters: Parameters) -> Chosen | Missing:
+def _speech(store: Store, language: str) -> Chosen | Missing:
     """Of those that know the language and are here the first of standard quality, else the first."""
-    language = parameters.language or "auto"
     entries: list[Any] = [entry for entry in catalog.load().for_task("speech_to_text") if entry.runner]
     first: Missing | None = None
     for entry in sorted((e for e in entries if e.speaks(language)), key=lambda entry: entry.quality == "test"):

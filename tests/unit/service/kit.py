@@ -95,11 +95,12 @@ def _wav(pcm: np.ndarray[tuple[int], np.dtype[np.int16]], rate_hz: int) -> bytes
     return file.getvalue()
 
 
-def voice(seconds: float) -> bytes:
-    """What passes for a wideband voice: half a second of noise, and a pause as long, again and again."""
+def voice(seconds: float, padded_s: float = 0.0) -> bytes:
+    """What passes for a wideband voice: half a second of noise and a shorter pause, again and again; then silence."""
     count = round(seconds * RATE_HZ)
-    noise = np.random.default_rng(1).normal(0, 3_000, count) * (np.arange(count) // (RATE_HZ // 2) % 2 == 0)
-    return _wav(noise.astype("<i2"), RATE_HZ)
+    speaks = np.arange(count) % (RATE_HZ * 9 // 10) < RATE_HZ // 2
+    noise = np.random.default_rng(1).normal(0, 3_000, count) * speaks
+    return _wav(np.concatenate([noise, np.zeros(round(padded_s * RATE_HZ))]).astype("<i2"), RATE_HZ)
 
 
 def png(width: int, height: int) -> bytes:

@@ -96,7 +96,12 @@ async def test_a_version_that_was_asked_for_is_not_replaced_in_silence(
 
     await until(restored)
     assert (await asked("GET", "/api/v1/health/ready"))[0] == 200
-    assert (await asked("POST", f"{MODEL}/inference", GLAD))[0] == 200
+    status, answer = await asked("POST", f"{MODEL}/inference", GLAD)
+    if version == "1":
+        assert (status, answer["code"], engine.shelf.loaded()) == (409, "version_not_here", {})
+        store.version = "1"
+        status, answer = await asked("POST", f"{MODEL}/inference", GLAD)
+    assert status == 200
     assert (await asked("GET", "/api/v1/health/ready"))[1]["status"] == "ok"
     await second.close()
 

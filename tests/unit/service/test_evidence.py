@@ -13,21 +13,30 @@ MEDIA = Path(__file__).parents[4] / "shared" / "media"
 
 
 async def test_ten_seconds_of_a_voice_give_a_likelihood(http: Http, runners: dict[str, Runner]) -> None:
-    answer = (await http("POST", "/inference/audio_deepfake", {"input_data": {"audio": packed(voice(13.0))}}))[1]
+    answer = (await http("POST", "/inference/audio_deepfake", {"input_data": {"audio": packed(voice(25.0))}}))[1]
     evidence = answer["result"]["evidence"]
     calibration = load().get("aasist").calibration
     assert calibration is not None
-    assert (evidence["status"], evidence["windows"], evidence["seconds"]) == ("likelihood", 3, 12.11)
+    assert (evidence["status"], evidence["windows"], evidence["seconds"]) == (
+        "likelihood",
+        6,
+        pytest.approx(24.2 * 5 / 9, abs=1),
+    )
     assert evidence["score"] == 6.0
     assert evidence["likelihood_synthetic"] == pytest.approx(calibration.likelihood(6.0), abs=1e-3)
     assert evidence["known_errors"]
-    assert len(runners["aasist"].asked) == 3
+    assert len(runners["aasist"].asked) == 6
 
 
-async def test_less_is_insufficient(http: Http) -> None:
-    answer = (await http("POST", "/inference/audio_deepfake", {"input_data": {"audio": packed(voice(9.0))}}))[1]
+@pytest.mark.parametrize(("sound", "windows"), [(voice(9.0), 2), (voice(17.0), 4), (voice(8.1, padded_s=12.0), 2)])
+async def test_less_is_insufficient_however_much_silence_is_around_it(
+    http: Http, runners: dict[str, Runner], sound: bytes, windows: int
+) -> None:
+    answer = (await http("POST", "/inference/audio_deepfake", {"input_data": {"audio": packed(sound)}}))[1]
     evidence = answer["result"]["evidence"]
     assert (evidence["status"], evidence["likelihood_synthetic"]) == ("insufficient_evidence", None)
+    assert (evidence["seconds"] < 10, evidence["windows"]) == (True, windows)
+    assert len(runners["aasist"].asked) == windows
 
 
 async def test_one_picture_never_is_enough(http: Http) -> None:
