@@ -55,6 +55,9 @@ def _add_serve(commands: Any) -> None:
     serve = commands.add_parser("serve", help="run the server until interrupted")
     serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port of the page and of signaling (default 8080)")
+    serve.add_argument(
+        "--operator-port", metavar="PORT", help="metrics and health, for you alone; or off (default 9464)"
+    )
     serve.add_argument("--lan", action="store_true", help="https on the local network, entry by invite link")
     serve.add_argument("--demo-room", action="store_true", help="with a room in which two bots talk")
     serve.set_defaults(run=_serve)
@@ -71,7 +74,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         signaling["demo_room"] = serve.DEMO_ROOM
     if arguments.lan:
         signaling["lan"] = True
-    settings = load(arguments.config, {"signaling": signaling})
+    operator = {} if arguments.operator_port is None else {"port": arguments.operator_port}
+    settings = load(arguments.config, {"signaling": signaling, "operator": operator})
     candor.logs.configure(settings.log_level, "supervisor")
     return asyncio.run(serve.serve(settings))
 

@@ -10,8 +10,10 @@ from typing import Any
 import aiohttp
 
 from candor import lan
+from candor.metrics import NodeMetrics
+from candor.operator_site import OperatorSite
 from candor.run_dir import run_directory
-from candor.settings import ConfigurationError, Settings
+from candor.settings import ConfigurationError, OperatorSettings, Settings
 from candor.supervisor import Supervisor, worker_count
 from sfu.channel import ChannelError, connect
 from signaling.settings import LOOPBACK_HOST, prepared
@@ -29,6 +31,8 @@ class Node:
         self.settings = settings
         self.run_dir = run_dir
         self.supervisor = Supervisor(settings, run_dir)
+        self.metrics = NodeMetrics(self.supervisor, run_dir)
+        self._operator: OperatorSite | None = None
 
     @property
     def url(self) -> str:
@@ -36,6 +40,32 @@ class Node:
         signaling = self.settings.signaling
         host = LOOPBACK_HOST if signaling.host == lan.ANY_ADDRESS else signaling.host
         return f"{signaling.scheme}://{host}:{signaling.port}"
+
+    @property
+    def operator_url(self) -> str | None:
+        """Where this computer reaches the operator's port; None without one."""
+        if self._operator is None:
+            return None
+        host = self.settings.operator.host
+        return f"http://{LOOPBACK_HOST if host == lan.ANY_ADDRESS else host}:{self._operator.port}"
+
+    async def start(self) -> None:
+        """Start the processes, and listen on the operator's port if there is one. Raises ConfigurationError."""
+        host, port = self.settings.operator.host, self.settings.operator.port
+        if port != "off":
+            self._operator = OperatorSite(host, port, self.metrics, self.run_dir)
+            try:
+                await self._operator.start()
+            except OSError as error:
+                remedy = "choose another with --operator-port"
+                raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; {remedy}") from error
+        await self.supervisor.start()
+
+    async def stop(self) -> None:
+        """End all of it; idempotent."""
+        if self._operator is not None:
+            await self._operator.close()
+        await self.supervisor.stop()
 
     async def ready(self) -> None:
         """Wait until joins succeed. Raises ConfigurationError if that takes too long."""
@@ -105,13 +135,22 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
     else:
         _check_port(signaling.host, signaling.port)
     with run_directory() as run_dir:
-        running = Node(settings.model_copy(update={"signaling": signaling}), run_dir)
+        operator = _operator_beside(settings)
+        running = Node(settings.model_copy(update={"signaling": signaling, "operator": operator}), run_dir)
         try:
-            await running.supervisor.start()
+            await running.start()
             await running.ready()
             yield running
         finally:
-            await running.supervisor.stop()
+            await running.stop()
+
+
+def _operator_beside(settings: Settings) -> OperatorSettings:
+    """A node on any free port has an operator's port that is free, too, unless it was told which."""
+    operator = settings.operator
+    if settings.signaling.port == 0 and "port" not in operator.model_fields_set:
+        return operator.model_copy(update={"port": 0})
+    return operator
 
 
 def _for_lan(settings: Settings) -> Settings:

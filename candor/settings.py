@@ -9,9 +9,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,7 +23,7 @@ from pydantic_settings import (
 from media_processors.settings import ProcessingSettings
 from models.settings import ModelSettings
 from sfu.settings import SfuSettings
-from signaling.settings import SignalingSettings
+from signaling.settings import LOOPBACK_HOST, SignalingSettings
 
 PREFIX = "CANDOR_"
 DELIMITER = "__"
@@ -31,6 +31,15 @@ DELIMITER = "__"
 
 class ConfigurationError(Exception):
     """The configuration cannot be used; the message says which key and why."""
+
+
+class OperatorSettings(BaseModel):
+    """The port for who runs the server: metrics and health. It asks for no key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default=LOOPBACK_HOST, description="address to listen on; none that strangers reach")
+    port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] = Field(default=9464, description="0: any free port")
 
 
 class Settings(BaseSettings):
@@ -46,6 +55,7 @@ class Settings(BaseSettings):
     sfu: SfuSettings = SfuSettings()
     processing: ProcessingSettings = ProcessingSettings()
     models: ModelSettings = ModelSettings()
+    operator: OperatorSettings = OperatorSettings()
 
     @classmethod
     def settings_customise_sources(
