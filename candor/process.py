@@ -1,5 +1,6 @@
-"""The entry of every child process: `python -m candor.process ROLE INDEX RUN_DIR`.
+"""The entry of every child process: `python -m candor.process ROLE INDEX RUN_DIR NICED`.
 
+NICED: how nice our parent has made itself, which we are with it from the start; it counts towards our own.
 On standard input comes a line of JSON, the settings; later another line, when it is this process's turn.
 """
 
@@ -26,7 +27,7 @@ def main() -> None:
     settings = restore(_first_line())
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they ship no types for it; when a series began nobody asks
     candor.logs.configure(settings.log_level, role)
-    os.nice(NICE.get(role, 0))
+    os.nice(NICE.get(role, 0) - int(sys.argv[4]))
     turn = threading.Event()
     threading.Thread(target=_end_with_parent, args=[turn], daemon=True).start()
     if role == "path":
