@@ -58,14 +58,16 @@ check: $(VENV)/dev.stamp web/node_modules/.stamp ## linters, types, import rules
 	$(BIN)/bandit --quiet --recursive candor signaling sfu media_processors models bots --configfile pyproject.toml
 	$(BIN)/python -m signaling.protocol.generate --check
 	$(BIN)/python -m models.service.openapi --check
+	$(BIN)/python -m candor.metrics_list --check
 	cd web && npm run --silent check
 
 bench: $(VENV)/dev.stamp ## benchmarks: tables here, JSON in build/bench
 	$(BIN)/python -m benchmarks.forward
 
-generate: $(VENV)/dev.stamp web/node_modules/.stamp ## PROTOCOL.md, the browser's types and the service's openapi.json
+generate: $(VENV)/dev.stamp web/node_modules/.stamp ## PROTOCOL.md, the browser's types, the service's openapi.json, deploy/METRICS.md
 	$(BIN)/python -m signaling.protocol.generate
 	$(BIN)/python -m models.service.openapi
+	$(BIN)/python -m candor.metrics_list
 
 clean: ## forget everything that was set up or built
 	rm -rf $(VENV) build web/node_modules web/dist *.egg-info

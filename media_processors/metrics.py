@@ -21,7 +21,7 @@ from media_processors.video.depacketize import SightCounters
 from media_processors.video.deriving import DeriveCounters
 
 STATES = ("on", "off", "guard", "bypass", "unavailable")
-LAG_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+LAG_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class HostMetrics(Collector):

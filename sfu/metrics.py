@@ -21,7 +21,7 @@ from sfu.router import Router
 KINDS = ("audio", "video")
 HOSTS = ("path", "watch", "watch_video", "video")
 PATH_OUTCOMES = ("processed", "dry", "bypassed", "dropped")
-LAG_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+LAG_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Taps(Protocol):
