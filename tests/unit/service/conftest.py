@@ -25,6 +25,8 @@ class HereStore(Store):
         super().__init__(root)
         self.here = here
         self.version = "1"
+        self.tuned: dict[str, Any] = {}
+        """In what precision each model was loaded last."""
 
     def locate(self, entry: ModelEntry) -> Any:
         located = super().locate(entry)
@@ -42,7 +44,7 @@ def store(tmp_path: Path, runners: dict[str, Runner], monkeypatch: pytest.Monkey
     store.root.mkdir()
 
     def create(entry: ModelEntry, _: Store, __: ModelSettings, tuned: Any = None) -> tuple[Runner, str]:
-        del tuned
+        store.tuned[entry.name] = tuned
         if entry.name not in runners:
             raise kit.missing(entry.name)
         return runners[entry.name], store.version
