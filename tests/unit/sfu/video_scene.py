@@ -57,7 +57,9 @@ class Scene:
         self.numbers = dict.fromkeys(SSRCS, 0)
 
     async def host(
-        self, role: Literal["watch", "watch_video", "video"] = "watch_video", processors: tuple[str, ...] = ("faces",)
+        self,
+        role: Literal["path", "watch", "watch_video", "video"] = "watch_video",
+        processors: tuple[str, ...] = ("faces",),
     ) -> Host:
         host = Host(connect(self.path, Hello(role=role, pid=1, processors=processors)))
         self.hosts.append(host)
