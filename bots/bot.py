@@ -227,6 +227,7 @@ class MeetingBot:
         if result.resumed and not join.fresh_transports and self._publish and self._subscribe:
             self._publish.use(self._client)
             self._subscribe.use(self._client)
+            self._use_ice_servers(result.ice_servers)
         else:
             await self._build_media()
         self._set_state(BotState.JOINED)
@@ -243,6 +244,12 @@ class MeetingBot:
                 connection.on("connectionstatechange", self._check_media)
             if self._publications:
                 await self._publish.publish(self._publications)
+
+    def _use_ice_servers(self, ice_servers: list[wire.IceServer]) -> None:
+        self._ice_servers = ice_servers
+        for connection in (self._publish, self._subscribe):
+            if connection is not None:
+                connection.use_ice_servers(ice_servers)
 
     async def _close_media(self) -> None:
         publish, self._publish = self._publish, None
@@ -303,6 +310,8 @@ class MeetingBot:
                 await self._subscribe.handle_offer(event)
             case wire.FindingEvent(finding=finding):
                 self._share(finding)
+            case wire.IceServersChanged(ice_servers=ice_servers):
+                self._use_ice_servers(ice_servers)
             case wire.TransportReplace():
                 await self._build_media()
             case wire.TrackMuted(track_id=track_id, muted=muted):

@@ -46,8 +46,11 @@ class ReceivedTrack(Feed[AudioFrame | VideoFrame]):
 
 def configuration(ice_servers: list[wire.IceServer]) -> RTCConfiguration:
     """The servers of the join ack, and no others: aiortc's default would ask a public STUN server."""
-    servers = [RTCIceServer(urls=item.urls, username=item.username, credential=item.credential) for item in ice_servers]
-    return RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+    return RTCConfiguration(iceServers=_aiortc_servers(ice_servers), bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+
+
+def _aiortc_servers(ice_servers: list[wire.IceServer]) -> list[RTCIceServer]:
+    return [RTCIceServer(urls=item.urls, username=item.username, credential=item.credential) for item in ice_servers]
 
 
 async def _whole(gathering: Coroutine[Any, Any, None]) -> None:
@@ -65,7 +68,8 @@ class PublishConnection:
 
     def __init__(self, signaling: SignalingClient, ice_servers: list[wire.IceServer], use_loopback: bool) -> None:
         self._signaling = signaling
-        self._connection = RTCPeerConnection(configuration(ice_servers))
+        self._configuration = configuration(ice_servers)
+        self._connection = RTCPeerConnection(self._configuration)
         self._loopback = use_loopback
         self._senders: dict[Publication, RTCRtpTransceiver] = {}
 
@@ -73,6 +77,10 @@ class PublishConnection:
     def connection(self) -> RTCPeerConnection:
         """The connection, for its state and statistics."""
         return self._connection
+
+    def use_ice_servers(self, ice_servers: list[wire.IceServer]) -> None:
+        """For what is gathered from now on: aiortc reads the configuration that it was given when it begins to gather."""
+        self._configuration.iceServers = _aiortc_servers(ice_servers)
 
     def use(self, signaling: SignalingClient) -> None:
         """Make further offers over a new Socket.IO connection of the same participant."""
@@ -136,7 +144,8 @@ class SubscribeConnection:
     ) -> None:
         self.tracks: dict[str, ReceivedTrack] = {}
         self._signaling = signaling
-        self._connection = RTCPeerConnection(configuration(ice_servers))
+        self._configuration = configuration(ice_servers)
+        self._connection = RTCPeerConnection(self._configuration)
         self._loopback = use_loopback
         self._on_track = on_track
         self._on_rtp = on_rtp
@@ -148,6 +157,10 @@ class SubscribeConnection:
     def connection(self) -> RTCPeerConnection:
         """The connection, for its state and statistics."""
         return self._connection
+
+    def use_ice_servers(self, ice_servers: list[wire.IceServer]) -> None:
+        """For what is gathered from now on: aiortc reads the configuration that it was given when it begins to gather."""
+        self._configuration.iceServers = _aiortc_servers(ice_servers)
 
     def use(self, signaling: SignalingClient) -> None:
         """Answer over a new Socket.IO connection of the same participant."""

@@ -23,6 +23,7 @@ from pydantic_settings import (
 from media_processors.settings import ProcessingSettings
 from models.settings import ModelSettings
 from sfu.settings import SfuSettings
+from signaling.cluster.settings import ClusterSettings
 from signaling.settings import LOOPBACK_HOST, SignalingSettings
 
 PREFIX = "CANDOR_"
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     processing: ProcessingSettings = ProcessingSettings()
     models: ModelSettings = ModelSettings()
     operator: OperatorSettings = OperatorSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -109,11 +111,20 @@ def dump(settings: Settings, *, secrets: bool, asks_models: bool = False) -> str
     data["models"].pop("service")  # no child of a node is the model service
     key = settings.models.backend_key if asks_models else None
     data["models"]["backend_key"] = key.get_secret_value() if key is not None else None
+    redis_url = data["cluster"].pop("redis_url")
     if not secrets:
         data["signaling"].pop("secret")
         data["signaling"].pop("ice_servers")
-    elif settings.signaling.secret is not None:
-        data["signaling"]["secret"] = settings.signaling.secret.get_secret_value()
+        data["signaling"].pop("turn")
+        return json.dumps(data)
+    for section, values in (
+        (settings.signaling, data["signaling"]),
+        (settings.signaling.turn, data["signaling"]["turn"]),
+    ):
+        if section.secret is not None:
+            values["secret"] = section.secret.get_secret_value()
+    if redis_url is not None and settings.cluster.redis_url is not None:
+        data["cluster"]["redis_url"] = settings.cluster.redis_url.get_secret_value()
     return json.dumps(data)
 
 

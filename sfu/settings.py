@@ -17,3 +17,8 @@ class SfuSettings(BaseModel):
     announced_port: int = Field(
         default=0, ge=0, le=65535, description="port that clients are told, of the first worker; 0: the bound one"
     )
+    relay_host: str = Field(
+        default="",
+        description="second address that clients are told, with the bound ports: the one by which our own TURN server reaches "
+        "the workers where that differs, as in a network of containers; empty: none",
+    )

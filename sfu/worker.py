@@ -283,6 +283,7 @@ class Worker:
             self._certificate,
             self._plane,
             announced=(settings.announced_host or host, announced_port),
+            for_relays=(settings.relay_host, port) if settings.relay_host else None,
             receive=self._receive,
             send=self._send,
             controlling=controlling,

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 from signaling.gateway import Gateway
 from signaling.media import MediaPlane
 from signaling.settings import SignalingSettings, is_loopback
+from signaling.turn import IceServers
 
 # connect-src names ws: and wss: because Safari does not count a WebSocket to the own host as 'self'.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -44,14 +45,14 @@ then reload this page. Expected in <code>{place}</code>.</p></html>
 
 
 def create_app(
-    settings: SignalingSettings, gateway: Gateway, media: MediaPlane, web_root: Path, version: str
+    settings: SignalingSettings, gateway: Gateway, media: MediaPlane, ice: IceServers, web_root: Path, version: str
 ) -> web.Application:
     """The whole application. `web_root` is the folder of the built web client; it need not exist."""
     app = web.Application(
         middlewares=[_report_mistakes, _host_check(settings)], client_max_size=settings.max_message_bytes
     )
     app.on_response_prepare.append(_add_headers)
-    _Api(settings, media, version).attach(app)
+    _Api(settings, media, ice, version).attach(app)
     gateway.attach(app)
     _Pages(web_root).attach(app)
     return app
@@ -60,9 +61,10 @@ def create_app(
 class _Api:
     """REST, as far as a client needs it before it joins."""
 
-    def __init__(self, settings: SignalingSettings, media: MediaPlane, version: str) -> None:
+    def __init__(self, settings: SignalingSettings, media: MediaPlane, ice: IceServers, version: str) -> None:
         self._settings = settings
         self._media = media
+        self._ice = ice
         self._version = version
 
     def attach(self, app: web.Application) -> None:
@@ -78,7 +80,7 @@ class _Api:
             "open_rooms": settings.open_rooms,
             "demo_room": settings.demo_room,
             "secure_hint": secure,
-            "ice_servers": [{"urls": server.urls} for server in settings.ice_servers],
+            "ice_servers": [{"urls": urls} for urls in self._ice.public()],
             "version": self._version,
         }
         return web.json_response(body, headers={"Cache-Control": "no-store"})

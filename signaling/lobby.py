@@ -24,6 +24,7 @@ from signaling.protocol.messages import (
 )
 from signaling.rooms import Room, Rooms, RoomState
 from signaling.settings import SignalingSettings
+from signaling.turn import IceServers
 
 NO_TOKEN = "this room needs an invitation"  # a sentence, not a secret  # nosec B105
 RESUME_REFUSED = "this session is over; join again"
@@ -34,9 +35,12 @@ log = structlog.get_logger()
 class Lobby:
     """Gives seats and takes them away."""
 
-    def __init__(self, settings: SignalingSettings, rooms: Rooms, media: MediaPlane, insights: Insights) -> None:
+    def __init__(
+        self, settings: SignalingSettings, rooms: Rooms, media: MediaPlane, insights: Insights, ice: IceServers
+    ) -> None:
         self._settings = settings
         self._rooms = rooms
+        self._ice = ice
         self._media = media
         self._insights = insights
 
@@ -185,7 +189,7 @@ class Lobby:
             resumed=resumed,
             session_key=key,
             room=room.snapshot(self._insights.described(room), self._insights.status(room)),
-            ice_servers=self._settings.ice_servers,
+            ice_servers=self._ice.of(participant.id),
             protocol_version=PROTOCOL_VERSION,
             invite_url=self.invite_url(participant, base_url),
         )

@@ -22,6 +22,7 @@ from signaling.recovery import Recovery
 from signaling.requests import Requests
 from signaling.rooms import Rooms
 from signaling.settings import SignalingSettings, prepared
+from signaling.turn import IceServers
 
 HOSTS = ("path.sock", "watch.sock")
 VIDEO_HOST = "video.sock"
@@ -49,11 +50,12 @@ class SignalingServer:
         self.media = MediaPlane([run_dir / f"worker-{index}.sock" for index in range(worker_count)], recovery)
         hosts = [run_dir / name for name in (*HOSTS, *([VIDEO_HOST] if video_host else []))]
         self.insights = Insights(hosts, self.rooms, self.media, self.settings.policy)
-        self.lobby = Lobby(self.settings, self.rooms, self.media, self.insights)
+        self.ice = IceServers(self.settings.ice_servers, self.settings.turn, self.rooms)
+        self.lobby = Lobby(self.settings, self.rooms, self.media, self.insights, self.ice)
         recovery.attach(self.media, self.insights, self.lobby)
         requests = Requests(self.rooms, self.media, self.insights, self.lobby)
         self.gateway = Gateway(self.settings, self.lobby, requests.handle)
-        app = create_app(self.settings, self.gateway, self.media, web_root, version("candor"))
+        app = create_app(self.settings, self.gateway, self.media, self.ice, web_root, version("candor"))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)  # an access log names addresses
         self._inspection = self._inspected(run_dir)
         self._closed = False
@@ -69,6 +71,7 @@ class SignalingServer:
         """Connect to workers and hosts, then listen. Raises OSError if the port is taken."""
         self.media.start()
         self.insights.start()
+        self.ice.start()
         await self._inspection.start()
         logging.getLogger(HTTP_LOGGER).setLevel(logging.CRITICAL)
         await self._runner.setup()
@@ -82,6 +85,7 @@ class SignalingServer:
             return
         self._closed = True
         await self.gateway.close()
+        await self.ice.close()
         await self.insights.close()
         await self.media.close()
         self.lobby.close()

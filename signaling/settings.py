@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from signaling.policy import PolicySettings
 from signaling.protocol.messages import IceServer, RoomId
+from signaling.turn import TurnSettings
 
 SECRET_MIN_BYTES = 32  # RFC 7518 section 3.2: an HS256 key has at least the size of the hash
 LOOPBACK_HOST = "127.0.0.1"
@@ -41,7 +42,8 @@ class SignalingSettings(BaseModel):
     max_message_bytes: int = Field(default=1 << 20, ge=1024)
     messages_per_s: float = Field(default=30.0, gt=0, description="per connection, sustained")
     message_burst: int = Field(default=120, ge=1, description="per connection, at once")
-    ice_servers: list[IceServer] = Field(default_factory=list)
+    ice_servers: list[IceServer] = Field(default_factory=list, description="as they are, for everybody")
+    turn: TurnSettings = Field(default=TurnSettings(), description="a relay of our own, with credentials that expire")
 
     @field_validator("secret")
     @classmethod

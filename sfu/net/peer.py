@@ -1,6 +1,6 @@
 """One ICE + DTLS-SRTP connection to a client, over the shared port. The only importer of aiortc and aioice.
 
-Public parts used: aioice `Connection` (subclassed: its only candidate is the shared port), `Candidate`; aiortc
+Public parts used: aioice `Connection` (subclassed: its only socket is the shared port), `Candidate`; aiortc
 `RTCDtlsTransport`, `RTCCertificate`, `RTCDtlsParameters`, `RTCDtlsFingerprint`.
 
 Private parts, each with its reason, pinned by exact versions and by tests/contract/test_aiortc_seams.py:
@@ -32,6 +32,8 @@ from sfu.net.udp_mux import Address, UdpMux
 
 CONNECT_TIMEOUT_S = 30.0
 DTLS_QUEUE_MAX = 64
+FIRST_CHOICE, SECOND_CHOICE = 65535, 65534
+"""Local preferences of the candidates (RFC 8445 section 5.1.2.1)."""
 REMOTE_ADDRESSES_MAX = 32
 """Addresses from which one ICE agent takes checks: it checks each of them in turn, and forgets none."""
 CIPHERS = b":".join(
@@ -94,8 +96,21 @@ class _MuxTransport(asyncio.DatagramTransport):
         asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
 
+def _host_candidate(component: int, address: Address, preference: int = FIRST_CHOICE) -> Candidate:
+    host, port = address
+    return Candidate(
+        foundation=candidate_foundation("host", "udp", host),
+        component=component,
+        transport="udp",
+        priority=candidate_priority(component, "host", preference),
+        host=host,
+        port=port,
+        type="host",
+    )
+
+
 class _MuxConnection(aioice.ice.Connection):
-    """An ICE agent whose only candidate is the shared port."""
+    """An ICE agent whose only socket is the shared port, announced under one address or two."""
 
     def __init__(self, peer: "Peer", controlling: bool) -> None:
         super().__init__(ice_controlling=controlling, local_username=secrets.token_hex(6), use_ipv6=False)
@@ -111,21 +126,14 @@ class _MuxConnection(aioice.ice.Connection):
     async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:  # noqa: ASYNC109  # aioice's signature
         if self._peer.state is PeerState.CLOSED:  # while we waited for our turn
             return []
-        host, port = self._peer.announced
         protocol = aioice.ice.StunProtocol(self)
         protocol.connection_made(_MuxTransport(self._peer.mux, protocol))
-        protocol.local_candidate = Candidate(
-            foundation=candidate_foundation("host", "udp", host),
-            component=component,
-            transport="udp",
-            priority=candidate_priority(component, "host"),
-            host=host,
-            port=port,
-            type="host",
-        )
+        protocol.local_candidate = _host_candidate(component, self._peer.announced)
         self._protocols.append(protocol)
         self._peer.mux.add_agent(self.local_username, protocol)
-        return [protocol.local_candidate]
+        for_relays = self._peer.for_relays
+        second = [_host_candidate(component, for_relays, SECOND_CHOICE)] if for_relays is not None else []
+        return [protocol.local_candidate, *second]
 
     def check_incoming(self, message: Any, addr: Address, protocol: Any) -> None:
         # aioice calls this only after checking MESSAGE-INTEGRITY
@@ -191,6 +199,7 @@ class Peer:
         sink: PacketSink,
         *,
         announced: Address,
+        for_relays: Address | None = None,
         receive: PacketBuffer,
         send: PacketBuffer,
         controlling: bool,
@@ -198,6 +207,7 @@ class Peer:
     ) -> None:
         self.mux = mux
         self.announced = announced
+        self.for_relays = for_relays
         self.state = PeerState.NEW
         self.outbound: OutboundSrtp | None = None
         self.route: tuple[Any, Address] | None = None

@@ -371,6 +371,12 @@ class TransportReplace(Message):
     """The media worker was replaced: build both transports anew and publish again."""
 
 
+class IceServersChanged(Message):
+    """Fresh credentials for the relays, in time before the last ones expire; for what is gathered from now on."""
+
+    ice_servers: list[IceServer]
+
+
 class Closed(Message):
     """You are no longer in the room. After `removed`, `room_ended` and `duplicate_identity` resuming is refused."""
 
@@ -391,5 +397,6 @@ EVENTS: dict[str, type[Message]] = {
     "room_changed": RoomChanged,
     "connection_quality": ConnectionQuality,
     "transport_replace": TransportReplace,
+    "ice_servers_changed": IceServersChanged,
     "closed": Closed,
 }

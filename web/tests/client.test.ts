@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MeetingClient } from '../src/client/client';
 import type { LocalMedia } from '../src/client/media';
 import type { TrackInfo } from '../src/client';
-import { FakeSocket, refusal, stubBrowser, type Answer } from './fakes';
+import { FakePeerConnection, FakeSocket, refusal, stubBrowser, type Answer } from './fakes';
 
 let socket: FakeSocket;
 vi.mock('socket.io-client', () => ({ io: () => socket }));
@@ -64,6 +64,41 @@ afterEach(() => {
 });
 
 const settle = () => vi.advanceTimersByTimeAsync(0);
+
+describe('relays whose credentials expire', () => {
+  const iceServers = (username: string) => [{ urls: ['turn:relay.example'], username, credential: `of ${username}` }];
+  const used = () => FakePeerConnection.all.map((connection) => connection.configuration.iceServers?.[0]?.username);
+
+  test('are asked with the latest credentials by what is gathered later', async () => {
+    client.join({ ...identity, sessionKey: null });
+    await settle();
+    socket.fire('ice_servers_changed', { ice_servers: iceServers('1:a') });
+    const [publisher, subscriber] = FakePeerConnection.all as [FakePeerConnection, FakePeerConnection];
+    expect(used()).toEqual([undefined, '1:a']);
+    publisher.configuration.iceTransportPolicy = 'relay';
+    const track = { kind: 'audio', getSettings: () => ({}) } as unknown as MediaStreamTrack;
+    (media as unknown as LocalMedia).onTrack('microphone', track, false);
+    await settle();
+    expect(used()).toEqual(['1:a', '1:a']);
+    expect(publisher.configuration.iceTransportPolicy).toBe('relay');
+
+    socket.fire('ice_servers_changed', { ice_servers: iceServers('2:a') });
+    expect(used()).toEqual(['1:a', '2:a']);
+    subscriber.become('connected');
+    client.retryMedia();
+    await settle();
+    expect(used()).toEqual(['2:a', '2:a']);
+  });
+
+  test('are known to transports that are built anew', async () => {
+    client.join({ ...identity, sessionKey: null });
+    await settle();
+    socket.fire('ice_servers_changed', { ice_servers: iceServers('1:a') });
+    socket.fire('transport_replace', {});
+    await settle();
+    expect(used().slice(2)).toEqual(['1:a', '1:a']);
+  });
+});
 
 describe('coming back', () => {
   test('waits while a worker restarts, with the key that it has', async () => {

@@ -63,11 +63,13 @@ export class FakePeerConnection {
   static all: FakePeerConnection[] = [];
   connectionState: RTCPeerConnectionState = 'new';
   signalingState = 'stable';
-  localDescription = { sdp: '' };
+  localDescription: { sdp: string } | null = null;
+  configuration: RTCConfiguration;
   onconnectionstatechange: () => void = () => undefined;
   readonly #transceivers: { mid: string; direction: string; sender: { replaceTrack(): Promise<void> } }[] = [];
 
-  constructor() {
+  constructor(configuration: RTCConfiguration) {
+    this.configuration = configuration;
     FakePeerConnection.all.push(this);
   }
 
@@ -83,9 +85,16 @@ export class FakePeerConnection {
     return transceiver;
   }
 
+  getConfiguration = () => this.configuration;
+  setConfiguration(configuration: RTCConfiguration): void {
+    this.configuration = configuration;
+  }
+
   getStats = async () => new Map();
   createOffer = async () => ({});
-  setLocalDescription = async () => undefined;
+  setLocalDescription = async () => {
+    this.localDescription = { sdp: '' };
+  };
   setRemoteDescription = async () => undefined;
 
   close(): void {

@@ -9,6 +9,7 @@ from pydantic import SecretStr, ValidationError
 from candor.settings import ConfigurationError, dump, load, restore, shown
 
 SECRET = "s" * 40
+RELAY_SECRET = "r" * 40
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +61,16 @@ def test_settings_are_frozen() -> None:
 
 def test_only_the_child_that_needs_secrets_gets_them() -> None:
     turn = {"urls": ["turn:x"], "username": "u", "credential": "turn-password"}
-    settings = load(arguments={"signaling": {"secret": SECRET, "ice_servers": [turn]}})
+    relay = {"urls": ["turn:y"], "secret": RELAY_SECRET}
+    settings = load(arguments={"signaling": {"secret": SECRET, "ice_servers": [turn], "turn": relay}})
     for_signaling = dump(settings, secrets=True)
     assert restore(for_signaling.encode()) == settings
     for_others = dump(settings, secrets=False)
     assert SECRET not in for_others
     assert "turn-password" not in for_others
+    assert RELAY_SECRET not in for_others
     assert restore(for_others.encode()).sfu == settings.sfu
     assert json.loads(shown(settings))["signaling"]["secret"] == "**********"
     assert "turn-password" not in shown(settings)
+    assert RELAY_SECRET not in shown(settings)
     assert settings.signaling.secret == SecretStr(SECRET)

@@ -94,13 +94,14 @@ class Setup:
         self._clients.append(Client(self.mux))
         return self._clients[-1]
 
-    async def peer(self) -> Peer:
+    async def peer(self, for_relays: tuple[str, int] | None = None) -> Peer:
         """A peer that waits for its client's checks."""
         peer = Peer(
             self.mux,
             Certificate.generateCertificate(),
             Sink(),
             announced=self.mux.address,
+            for_relays=for_relays,
             receive=self.buffer,
             send=PacketBuffer(),
             controlling=False,
@@ -215,6 +216,16 @@ async def test_an_agent_takes_checks_from_so_many_addresses_only(setup: Setup) -
     assert len(peer._agent.remote_candidates) <= REMOTE_ADDRESSES_MAX
     first.check(peer, PRIORITY=1)  # who is known may check again
     await until(lambda: "" if first.address in setup.mux._peers else "the first address bound again")
+
+
+async def test_a_second_address_is_told_for_relays_and_comes_after_the_first(setup: Setup) -> None:
+    one = await setup.peer()
+    assert [Candidate.from_sdp(text).host for text in one.candidates] == ["127.0.0.1"]
+    two = await setup.peer(for_relays=("10.0.0.9", 4000))
+    first, second = (Candidate.from_sdp(text) for text in two.candidates)
+    assert ((first.host, first.port), (second.host, second.port)) == (setup.mux.address, ("10.0.0.9", 4000))
+    assert first.priority > second.priority
+    assert first.foundation != second.foundation
 
 
 async def test_an_address_that_media_goes_to_is_not_given_to_another_peer(setup: Setup) -> None:

@@ -183,6 +183,7 @@ export class MeetingClient {
     }
     this.#followRoom(result);
     if (result.resumed && this.#transports !== null) {
+      this.#transports.useIceServers(this.#iceServers);
       this.#transports.restart();
     } else {
       this.#buildTransports();
@@ -230,6 +231,10 @@ export class MeetingClient {
       void this.#entered.then(() => this.#transports?.answer(offer));
     });
     signaling.on('transport_replace', () => void this.#entered.then(() => this.#buildTransports()));
+    signaling.on('ice_servers_changed', (m) => {
+      this.#iceServers = m.ice_servers.map(toIceServer);
+      this.#transports?.useIceServers(this.#iceServers);
+    });
     signaling.on('participant_joined', ({ participant }) => dispatch({ type: 'participant_joined', participant }));
     signaling.on('participant_left', (m) => dispatch({ type: 'participant_left', participantId: m.participant_id, nowMs: performance.now() }));
     signaling.on('track_published', ({ track }) => dispatch({ type: 'track_published', track }));

@@ -181,6 +181,11 @@ export interface IceServer {
   credential: string | null;
 }
 
+/** Fresh credentials for the relays, in time before the last ones expire; for what is gathered from now on. */
+export interface IceServersChanged {
+  ice_servers: IceServer[];
+}
+
 /** Enter a room, or come back within 30 s with `session_key`, which brings the same participant back. */
 export interface Join {
   room_id: string;
@@ -563,5 +568,6 @@ export interface Events {
   room_changed: RoomChanged;
   connection_quality: ConnectionQuality;
   transport_replace: TransportReplace;
+  ice_servers_changed: IceServersChanged;
   closed: Closed;
 }

@@ -43,6 +43,7 @@ export class Publisher {
   readonly #signaling: Signaling;
   readonly #events: PublisherEvents;
   readonly #pc: RTCPeerConnection;
+  #iceServers: RTCIceServer[];
   readonly #sending = new Map<Source, Sending>();
   /** One thing at a time: two negotiations that overlap would answer each other's offers. */
   #queue: Promise<void> = Promise.resolve();
@@ -50,8 +51,13 @@ export class Publisher {
   constructor(signaling: Signaling, iceServers: RTCIceServer[], events: PublisherEvents) {
     this.#signaling = signaling;
     this.#events = events;
+    this.#iceServers = iceServers;
     this.#pc = new RTCPeerConnection({ iceServers });
     this.#pc.onconnectionstatechange = () => events.onState(this.#pc.connectionState);
+  }
+
+  useIceServers(iceServers: RTCIceServer[]): void {
+    this.#iceServers = iceServers;
   }
 
   /** The id under which the room knows the track of `source`. */
@@ -127,6 +133,10 @@ export class Publisher {
   }
 
   async #negotiate(iceRestart: boolean): Promise<void> {
+    // Only where something will be gathered: elsewhere other servers would make Chromium restart ICE with this offer.
+    if (iceRestart || this.#pc.localDescription === null) {
+      this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers: this.#iceServers });
+    }
     await this.#pc.setLocalDescription(await this.#pc.createOffer({ iceRestart }));
     const tracks: PublishedTrack[] = [];
     const sourceOfMid = new Map<string, Source>();

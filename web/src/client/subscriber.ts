@@ -22,6 +22,10 @@ export class Subscriber {
     this.#pc.onconnectionstatechange = () => events.onState(this.#pc.connectionState);
   }
 
+  useIceServers(iceServers: RTCIceServer[]): void {
+    if (this.#pc.signalingState !== 'closed') this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers });
+  }
+
   /** Answer an offer after all earlier ones; rejects if it cannot be applied or the answer is refused. */
   answer(offer: SubscribeOffer): Promise<void> {
     const result = this.#queue.then(() => this.#answer(offer));

@@ -65,6 +65,12 @@ export class Transports {
     return this.#everConnected;
   }
 
+  /** Credentials of relays expire: those for whatever is gathered from now on. */
+  useIceServers(iceServers: RTCIceServer[]): void {
+    this.publisher.useIceServers(iceServers);
+    this.#subscriber.useIceServers(iceServers);
+  }
+
   answer(offer: SubscribeOffer): void {
     this.#subscriber.answer(offer).catch(this.#events.onFailure);
   }
