@@ -170,7 +170,7 @@ def merged(pages: Mapping[str, str]) -> str:
     families: dict[str, _Family] = {}
     for process, page in pages.items():
         name = ""
-        for line in page.splitlines():
+        for line in page.split("\n"):
             if line.startswith("# HELP "):
                 name = line.split(" ", 3)[2]
                 families.setdefault(name, _Family([line]))
