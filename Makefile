@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet --quiet --constraint requirements/constraints.txt
 WEB := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/vite.config.ts web/tsconfig.json
 
-.PHONY: run demo models test check bench generate clean help
+.PHONY: run demo models ray test check bench generate clean help
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -28,6 +28,11 @@ $(VENV)/models.stamp: $(VENV)/base.stamp
 	$(PIP) --editable '.[speech,vision]'
 	@touch $@
 
+build/ray/.stamp: models/requirements/ray.txt
+	test -d build/ray || $(PYTHON) -m venv build/ray || { rm -rf build/ray; exit 1; }
+	build/ray/bin/pip install --quiet --quiet --disable-pip-version-check --only-binary :all: --requirement $<
+	@touch $@
+
 web/node_modules/.stamp: web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -45,6 +50,8 @@ demo: $(VENV)/demo.stamp ## the same without a browser, bounded, measured: build
 
 models: $(VENV)/models.stamp ## add torch, transformers and the default models, 1.5 GB and more (MIRROR=DIR: those that are in that folder)
 	$(BIN)/candor models pull $(if $(MIRROR),--mirror $(MIRROR))
+
+ray: build/ray/.stamp ## the environment of Ray Serve in build/ray, 190 MB fetched, 690 MB on the disk: what its tests run in
 
 test: $(VENV)/dev.stamp web/dist/index.html ## all tests; those that need Debian packages say so
 	cd web && npm test --silent
