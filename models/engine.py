@@ -16,7 +16,7 @@ import structlog
 
 from models import catalog, journal, wire
 from models.catalog import Catalog
-from models.errors import InferenceError, OverloadedError
+from models.errors import FailedError, InferenceError, OverloadedError
 from models.journal import Journal
 from models.operations import Operations
 from models.settings import ModelSettings
@@ -114,7 +114,11 @@ class Connection:
             self._writer.close()
 
     async def _serve(self, message: dict[str, Any]) -> None:
-        self._reply(message.get("id"), await self._answer(message))
+        answer = await self._answer(message)
+        try:
+            self._reply(message.get("id"), answer)
+        except ValueError as error:
+            self._reply(message.get("id"), wire.answer(FailedError(str(error))))
 
     def _reply(self, request_id: Any, answer: dict[str, Any]) -> None:
         self._writer.write(wire.pack({"id": request_id, **answer}))

@@ -70,7 +70,8 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
         if self.connected:
-            self._set_gone(EngineGoneError("the connection was closed"))
+            self.connected = False
+            self.on_connection(False)
 
     async def request(self, operation: str, fields: dict[str, Any]) -> Any:
         """See `Transport`. Raises OverloadedError beyond `MAX_OUTSTANDING_BYTES`."""

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import structlog
 
 from models import wire
-from models.errors import InferenceError, RefusedError, UnavailableError
+from models.errors import FailedError, InferenceError, RefusedError, UnavailableError
 from models.service.auth import Authority, Caller
 from models.service.errors import ServiceError
 from models.store import CorruptModelError
@@ -102,9 +102,12 @@ class EnginePort:
 
 async def _encoded(result: Awaitable[Any]) -> bytes:
     try:
-        return wire.encode(wire.answer(await result))
+        answer = wire.encode(wire.answer(await result))
     except InferenceError as error:
         return wire.encode(wire.answer(error))
+    if len(answer) > wire.MAX_MESSAGE_BYTES:
+        return wire.encode(wire.answer(FailedError(f"an answer of {len(answer)} bytes")))
+    return answer
 
 
 def _deadline_ms(fields: dict[str, Any]) -> float:
