@@ -1,6 +1,7 @@
 """Deployments over time: exchanged under load, kept over restarts, in the version that was asked for."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,109 @@ async def test_a_file_of_deployments_that_is_none_is_refused(store: HereStore, t
     with pytest.raises(ValueError, match="not a file of deployments"):
         await service.start()
     await service.close()
+
+
+async def test_a_pinned_version_that_was_let_go_is_not_replaced_by_a_question(
+    http: Http, engine: Engine, store: HereStore, runners: dict[str, Runner]
+) -> None:
+    await http("POST", "/api/v1/models/deploy", deployment("1"))
+    store.version = "2"
+    assert (await http("POST", f"{MODEL}/inference", GLAD))[1]["model"].endswith("@1")
+    await engine.shelf.unload(MODEL_ID)  # as it does when it needs the memory
+    status, problem = await http("POST", f"{MODEL}/inference", GLAD)
+    assert (status, problem["code"], problem["command"]) == (409, "version_not_here", f"candor models pull {MODEL_ID}")
+    assert (MODEL_ID in engine.shelf.loaded(), len(runners[MODEL_ID].asked)) == (False, 1)
+    store.version = "1"
+    assert (await http("POST", f"{MODEL}/inference", GLAD))[1]["model"].endswith("@1")
+
+
+async def test_the_answer_of_another_version_is_told_nobody(
+    http: Http, engine: Engine, store: HereStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await http("POST", "/api/v1/models/deploy", deployment("1"))
+    loaded = engine.shelf.loaded()
+    monkeypatch.setattr(engine.shelf, "loaded", lambda: loaded)  # it lets it go after it was asked whether it has it
+    store.version = "2"
+    await engine.shelf.unload(MODEL_ID)
+    assert (await http("POST", f"{MODEL}/inference", GLAD))[1]["code"] == "version_not_here"
+
+
+async def test_an_update_that_names_no_version_keeps_the_one_that_was_deployed(http: Http, store: HereStore) -> None:
+    await http("POST", "/api/v1/models/deploy", deployment("1"))
+    store.version = "2"
+    assert (await http("PUT", MODEL, {"precision": "fp32"}))[1]["code"] == "version_not_here"
+    assert (await http("POST", f"{MODEL}/inference", GLAD))[1]["model"].endswith("@1")
+    assert (await http("PUT", MODEL, {"version": "latest"}))[1]["version"] == "2"
+    store.version = "3"
+    assert (await http("PUT", MODEL, {}))[1]["version"] == "3"
+
+
+async def test_with_no_replicas_a_model_is_loaded_when_it_is_asked_and_not_before(
+    http: Http, service: ModelService, engine: Engine, store: HereStore, tmp_path: Path
+) -> None:
+    body = {"config": DEPLOY["config"] | {"scaling_config": {"min_replicas": 0}, "precision": "bf16"}}
+    status, told = await http("POST", "/api/v1/models/deploy", body)
+    assert (status, told["state"], told["replicas"]["running"]) == (201, "idle", 0)
+    assert engine.shelf.loaded() == {}
+    await service.close()
+    second = ModelService(
+        ModelSettings(models_dir=store.root, service=ServiceSettings(port=0)), tmp_path / SOCKET_NAME, store
+    )
+    await second.start()
+    asked = Http(second.url)
+
+    async def ready() -> str:
+        return "" if (await asked("GET", "/api/v1/health/ready"))[0] == 200 else "the service to be ready"
+
+    await until(ready)
+    assert (await asked("GET", "/api/v1/health/detailed"))[1]["models"] == {MODEL_ID: "idle"}
+    assert "ai_model_health_status{" not in (await asked("GET", "/metrics"))[1]
+    assert engine.shelf.loaded() == {}
+    assert (await asked("POST", f"{MODEL}/inference", GLAD))[0] == 200
+    assert store.tuned[MODEL_ID] == {"cpu": "bf16", "cuda": "bf16"}
+    assert (await asked("GET", f"{MODEL}/status"))[1]["state"] == "deployed"
+    await second.close()
+
+
+@pytest.mark.parametrize(
+    "amounts",
+    [
+        {"limits": {"cpu": 1}},
+        {"cpu": [1]},
+        {"cpu": None},
+        {"cpu": True},
+        {"cpu": -1},
+        {"cpu": 1e300},
+        {"cpu": float("inf")},
+        {"cpu": float("nan")},
+        {"cpu": "x" * 65},
+        {"x" * 64: 1},
+        {"": 1},
+        {"cpu\n": 1},
+        {f"r{number}": 1 for number in range(21)},
+        "cpu",
+    ],
+)
+async def test_amounts_of_resources_that_are_none_are_refused(http: Http, store: HereStore, amounts: Any) -> None:
+    body = {"config": DEPLOY["config"] | {"resource_requirements": amounts}}
+    status, problem = await http("POST", "/api/v1/models/deploy", body)
+    assert (status, problem["code"]) == (422, "bad_request")
+    assert not (store.root / "deployments.json").exists()
+
+
+@pytest.mark.parametrize("name", ["half \ud800", "half \udfff"])
+async def test_half_a_character_is_refused_and_a_whole_one_is_kept(http: Http, store: HereStore, name: str) -> None:
+    for field in ("name", "framework"):
+        body = {"config": DEPLOY["config"] | {field: name}}
+        assert (await http("POST", "/api/v1/models/deploy", body))[1]["code"] == "bad_json"
+    raw = json.dumps({"config": DEPLOY["config"] | {"name": "half"}}).replace("half", "\ud800")
+    headers = {"Content-Type": "application/json"}
+    path = "/api/v1/models/deploy"
+    assert (await http("POST", path, data=raw.encode("utf-8", "surrogatepass"), headers=headers))[1][
+        "code"
+    ] == "bad_json"
+    amounts = {"cpu": 2, "memory": "4Gi", "example.com/gpu": 0.5}
+    body = {"config": DEPLOY["config"] | {"name": "whole \U0001f600", "resource_requirements": amounts}}
+    assert (await http("POST", path, body))[0] == 201
+    kept = json.loads((store.root / "deployments.json").read_text())["deployed"][MODEL_ID]
+    assert (kept["name"], kept["resource_requirements"]) == ("whole \U0001f600", amounts)
