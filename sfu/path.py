@@ -286,6 +286,7 @@ class TrackPath:
         self._held.clear()
         self._misses = 0
         self._begin_to_probe()
+        self.reason = reason  # also where it went around the host for another one before
         self._set_mode(PathMode.BYPASS, reason)
         for entry in held:
             self._release_raw(entry.packet)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,11 +94,9 @@ class Node:
 
     async def start(self) -> None:
         for name, answer in (("signaling", self._answer), ("path", self._never)):
-            self.servers.append(
-                await serve(self.run_dir / f"{name}.sock", lambda channel, a=answer: self._take(channel, a))
-            )
+            self.servers.append(await serve(self.run_dir / f"{name}.sock", partial(self._take, answer)))
 
-    def _take(self, channel: Channel, answer: Any) -> None:
+    def _take(self, answer: Any, channel: Channel) -> None:
         channel.on_request = answer
         self.channels.append(channel)
         channel.start()
