@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 
 from models.engine import SOCKET_NAME, Engine
+from models.service import media
 from models.service.auth import AUDIENCE, mint, new_key
 from models.service.server import ModelService
-from models.service.settings import ServiceSettings, checked
+from models.service.settings import SCOPES, ServiceSettings, checked
 from models.settings import ModelSettings
 from signaling import auth as invitations
 from tests.unit.service.conftest import HereStore
@@ -20,6 +21,8 @@ from tests.unit.service.test_contract import DEPLOY, GLAD, MODEL
 from tests.until import until
 
 SECRET = "s" * 32
+MODEL_ID = DEPLOY["config"]["model_id"]
+ALL, ALL_KEPT = new_key("all", list(SCOPES))
 READER, READER_KEPT = new_key("reader", ["models:read"])
 SPEECH = {"input_data": {"audio": packed(wav(1.0))}}
 SECURED = pytest.mark.parametrize("options", [{"api_keys": [READER_KEPT], "secret": SECRET}])
@@ -79,8 +82,8 @@ def changed(**fields: Any) -> dict[str, Any]:
         ("POST", "/api/v1/models/whisper-base/inference", SPEECH, 503, "unavailable"),
         ("POST", f"{MODEL}/scale", {"replicas": -1}, 422, "bad_request"),
         ("POST", f"{MODEL}/scale", {"replicas": 2}, 422, "replicas_not_supported"),
-        ("POST", f"{MODEL}/scale", {"replicas": 1}, 409, "not_deployed"),
-        ("PUT", MODEL, {}, 409, "not_deployed"),
+        ("POST", "/api/v1/models/aasist/scale", {"replicas": 1}, 409, "not_deployed"),
+        ("PUT", "/api/v1/models/aasist", {}, 409, "not_deployed"),
         ("PUT", MODEL, {"traffic_split": {"1": 0.8, "2": 0.2}}, 501, "not_supported"),
         ("PUT", MODEL, {"shadow": "2"}, 501, "not_supported"),
         ("POST", "/api/v1/models/deploy", changed(docker_image="example/model:1"), 501, "no_cluster"),
@@ -106,12 +109,18 @@ def changed(**fields: Any) -> dict[str, Any]:
     ],
 )
 async def test_it_is_refused_and_nothing_has_changed(
-    http: Http, store: HereStore, method: str, path: str, body: Any, status: int, code: str
+    http: Http, engine: Engine, store: HereStore, method: str, path: str, body: Any, status: int, code: str
 ) -> None:
+    async def known() -> Any:
+        states = {model["model_id"]: model["state"] for model in (await http("GET", "/api/v1/models"))[1]["models"]}
+        return states, (store.root / "deployments.json").read_text(), engine.shelf.loaded()[MODEL_ID]
+
+    await http("POST", "/api/v1/models/deploy", DEPLOY)
+    before = await known()
     answered, problem = await http(method, path, body)
     assert (answered, problem["code"]) == (status, code), problem
     assert set(problem) == {"code", "message", "retryable", "command"}
-    assert not (store.root / "deployments.json").exists()
+    assert await known() == before
     assert (await http("POST", f"{MODEL}/inference", GLAD))[0] == 200
 
 
@@ -304,29 +313,63 @@ async def test_a_version_is_exchanged_while_calls_run(http: Http, store: HereSto
     await until(lambda: "" if old.closed else "the old version to be closed")
 
 
-async def test_what_was_deployed_and_stopped_outlives_the_service(
-    http: Http, service: ModelService, store: HereStore, tmp_path: Path
+async def test_what_was_deployed_and_stopped_outlives_service_and_engine(
+    http: Http, service: ModelService, engine: Engine, store: HereStore, tmp_path: Path
 ) -> None:
     await http("POST", "/api/v1/models/deploy", DEPLOY)
+    await http("POST", "/api/v1/models/deploy", changed(model_id="aasist", model_type="voice_authenticity"))
     await http("DELETE", "/api/v1/models/aasist")
     await service.close()
+    await engine.close()
+    fresh = Engine(tmp_path / SOCKET_NAME, ModelSettings(models_dir=store.root), store=store)
+    await fresh.start()
     settings = ModelSettings(models_dir=store.root, service=ServiceSettings(port=0))
     second = ModelService(settings, tmp_path / SOCKET_NAME, store)
     await second.start()
+    await until(lambda: "" if fresh.shelf.loaded() else "what was deployed to be loaded")
     asked = Http(second.url)
-    assert (await asked("GET", f"{MODEL}/status"))[1]["state"] in ("deployed", "deploying", "unloaded")
-    assert (await asked("GET", "/api/v1/models/aasist/status"))[1]["state"] == "stopped"
+
+    async def deployed() -> str:
+        state = (await asked("GET", f"{MODEL}/status"))[1]["state"]
+        return "" if state == "deployed" else f"the state deployed, not {state}"
+
+    await until(deployed)
+    assert list(fresh.shelf.loaded()) == [MODEL_ID]
+    sound = {"input_data": {"audio": packed(wav(13.0))}}
+    assert (await asked("POST", "/inference/audio_deepfake", sound))[1]["command"] == "candor models deploy aasist"
     await second.close()
+    await fresh.close()
 
 
-async def test_no_log_holds_what_was_said_nor_a_key(service: ModelService, capsys: pytest.CaptureFixture[str]) -> None:
-    secret_text = "the treasure lies below the oak"
-    http = Http(service.url, "cmk_secret")
-    await http("POST", f"{MODEL}/inference", GLAD | {"input_data": secret_text})
-    await http("POST", f"{MODEL}/inference", GLAD | {"input_data": {"image": secret_text}})
-    await http("POST", "/api/v1/models/deploy", DEPLOY)
-    logged = "".join(capsys.readouterr())
+@pytest.mark.parametrize("options", [{"api_keys": [ALL_KEPT]}])
+async def test_no_log_holds_what_was_said_nor_a_key_nor_an_address(
+    service: ModelService,
+    runners: dict[str, Runner],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(0)
+    said = "the treasure lies below the oak"
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError(said)
+
+    http = Http(service.url, ALL)
+    await http("POST", f"{MODEL}/inference", GLAD | {"input_data": said})
+    await http("POST", f"{MODEL}/inference", GLAD | {"input_data": {"image": said}})
+    await Http(service.url, "cmk_treasure")("GET", "/api/v1/models")
+    await http("POST", "/api/v1/models/deploy", changed(name=said))
+    runners[MODEL_ID].answer = fail
+    assert (await http("POST", f"{MODEL}/inference", GLAD))[0] == 502
+    monkeypatch.setattr(media, "sound", fail)
+    assert (await http("POST", "/inference/speech_recognition", SPEECH))[0] == 500
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
+    writer.write(f"{said}\r\n\r\n".encode())
+    assert b"400" in await reader.readline()
+    writer.close()
+    logged = "".join(capsys.readouterr()) + caplog.text
     assert "model_deployed" in logged
-    assert "treasure" not in logged
-    assert "cmk_secret" not in logged
-    assert "127.0.0.1" not in logged
+    assert "http_failed" in logged
+    for secret in ("treasure", ALL, "127.0.0.1"):
+        assert secret not in logged
