@@ -1,4 +1,7 @@
-"""A label that is part of the picture, so that it is also in what somebody records: a bar with a sentence at the bottom."""
+"""A label that is part of the picture, so that it is also in what somebody records: a bar with a sentence at the top.
+
+Not at the bottom: there pages write names and captions over pictures.
+"""
 
 import textwrap
 from typing import ClassVar, Literal
@@ -17,6 +20,8 @@ BAR_MIN_PX = 24
 """... but at least so much: below it no letter can be read."""
 LINE_CHARACTERS = 24
 """A longer sentence is broken into lines: pages crop a wide picture to a square, and the label has to be in what is left."""
+EDGE_SHARE = 0.1
+"""Of the bar's height, above the letters: pages frame the picture of who speaks, and round its corners."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _DARK, _LIGHT = (24, 24, 24), (240, 240, 240)
 
@@ -52,14 +57,14 @@ class WatermarkStream:
         self._bar = np.zeros((0, 0, 3), np.uint8)
 
     def process(self, picture: Picture, t_ms: int) -> Picture:
-        """The picture with the bar over its lowest part."""
+        """The picture with the bar over its uppermost part."""
         del t_ms
         height, width = picture.shape[:2]
         bar_height = min(height, max(BAR_MIN_PX, round(height * BAR_SHARE)))
         if self._bar.shape[:2] != (bar_height, width):
             self._bar = draw_bar(self._text, width, bar_height, min(width, height))
         marked = picture.copy()
-        marked[height - bar_height :] = self._bar
+        marked[:bar_height] = self._bar
         return marked
 
 
@@ -70,10 +75,10 @@ def draw_bar(text: str, width: int, height: int, safe_width: int) -> Picture:
     sizes = [cv2.getTextSize(line, _FONT, 1.0, 1) for line in lines]
     wide = max(size[0] for size, _ in sizes)
     high = max(size[1] + below for size, below in sizes)
-    line_height = 0.94 * height / len(lines)
-    scale = min(0.94 * safe_width / wide, 0.8 * line_height / high)
+    line_height = (0.98 - EDGE_SHARE) * height / len(lines)
+    scale = min(0.94 * safe_width / wide, 0.88 * line_height / high)
     for number, (line, (size, below)) in enumerate(zip(lines, sizes, strict=True)):
-        middle = 0.03 * height + line_height * (number + 0.5)
+        middle = EDGE_SHARE * height + line_height * (number + 0.5)
         at = round((width - scale * size[0]) / 2), round(middle + scale * (size[1] - below) / 2)
         cv2.putText(bar, line, at, _FONT, scale, _LIGHT, 2 if scale > 0.5 else 1, cv2.LINE_AA)
     return bar

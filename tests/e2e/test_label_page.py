@@ -19,14 +19,14 @@ LABELLED = """
   canvas.height = 180;
   const context = canvas.getContext('2d');
   context.drawImage(video, 0, 0, 320, 180);
-  const { data } = context.getImageData(0, 158, 320, 20);
+  const { data } = context.getImageData(0, 2, 320, 20);
   const luma = [];
   for (let at = 0; at < data.length; at += 4) luma.push((data[at] + data[at + 1] + data[at + 2]) / 3);
   luma.sort((a, b) => a - b);
   return luma[luma.length >> 1] < 60 && luma[luma.length - 1] > 150;
 })
 """
-"""Whether one of the pictures on the page has a dark bar with bright letters at its bottom."""
+"""Whether one of the pictures on the page has a dark bar with bright letters at its top."""
 
 
 async def shows(page: Page, label: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import pytest_asyncio
 from av import VideoFrame
@@ -36,12 +37,25 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
             yield Scene(started, say)
 
 
+class Upturned(PatternSource):
+    """Its numbers are at the bottom, because the label covers the top."""
+
+    def picture(self, number: int) -> npt.NDArray[np.uint8]:
+        return np.ascontiguousarray(super().picture(number)[::-1])
+
+
+def number_of(frame: VideoFrame) -> int:
+    """Of a picture of `Upturned`, modulo 65536."""
+    turned = np.ascontiguousarray(frame.to_ndarray(format="gray")[::-1])
+    return read_counter(VideoFrame.from_ndarray(turned, format="gray"))
+
+
 def labelled(frame: VideoFrame) -> bool:
-    """Whether the lowest part of a pattern is darker than its ground, with bright letters on it."""
+    """Whether the uppermost part of a pattern is darker than its ground, with bright letters on it."""
     luma = frame.to_ndarray(format="gray").astype(int)
-    bottom = luma[-frame.height // 12 :]
+    top = luma[: frame.height // 12]
     ground = np.median(luma[frame.height // 2])
-    return bool(np.median(bottom) < ground - 12 and bottom.max() > 150)
+    return bool(np.median(top) < ground - 12 and top.max() > 150)
 
 
 class Filmed:
@@ -60,7 +74,7 @@ class Filmed:
         wanted = {NAME, "watermark"}
         await until(lambda: "" if wanted <= set(self.bot.room.processors) else "the processors", SLOW_S)
         await self.bot.set_processor(NAME, True)
-        self.camera = await self.bot.publish_video(PatternSource(320, 180), rate_hz=20)
+        self.camera = await self.bot.publish_video(Upturned(320, 180), rate_hz=20)
         await until(lambda: "" if self.camera.track_id in self.viewer.tracks else "the subscription", SLOW_S)
         return self
 
@@ -74,7 +88,7 @@ class Filmed:
 
         async def missing() -> str:
             frame = await anext(self.viewer.tracks[self.camera.track_id])
-            self.numbers.append(read_counter(frame))
+            self.numbers.append(number_of(frame))
             run[:] = [*run, frame] if labelled(frame) is label else []
             return "" if len(run) >= 5 else f"pictures {'with' if label else 'without'} a label"
 

@@ -51,11 +51,11 @@ def marked(width: int, height: int, settings: ProcessingSettings) -> tuple[Pictu
 
 
 @pytest.mark.parametrize(("width", "height"), [(160, 90), (320, 180), (640, 360), (360, 640)])
-def test_the_bar_is_at_the_bottom_with_letters_on_it_and_nowhere_else(width: int, height: int) -> None:
+def test_the_bar_is_at_the_top_with_letters_on_it_and_nowhere_else(width: int, height: int) -> None:
     picture, changed = marked(width, height, ProcessingSettings())
     bar_px = max(BAR_MIN_PX, round(height * BAR_SHARE))
-    assert (changed[: height - bar_px] == picture[: height - bar_px]).all()
-    bar = changed[height - bar_px :]
+    assert (changed[bar_px:] == picture[bar_px:]).all()
+    bar = changed[:bar_px]
     assert bar.max() > 150, "letters"
     assert np.median(bar) < 60, "on dark ground"
     columns = np.flatnonzero(bar.max(axis=(0, 2)) > 100)

@@ -5,7 +5,7 @@ import { latestLine, trackOf, type CaptionLine, type ParticipantInfo, type Track
 import { Avatar, hueOf } from './controls';
 import { useApp, useController, useStrings, useUntil } from './hooks';
 import { Icon } from './icons';
-import { isDoubted } from './processing';
+import { isDoubted, isOn } from './processing';
 
 /** How long a finished caption stays in the picture. */
 const CAPTION_STAYS_MS = 5000;
@@ -30,19 +30,21 @@ export function Tile({ participant, video }: TileProps) {
   const captionsOn = useApp((state) => state.captionsOnTiles);
   const voiceDoubted = useApp((state) => isDoubted(state.meeting, id, 'voice_authenticity'));
   const faceDoubted = useApp((state) => isDoubted(state.meeting, id, 'face_authenticity'));
+  const labelled = useApp((state) => video !== undefined && !isSelf && isOn(state.meeting, 'watermark', video.track_id));
   const track = isSelf ? local : video?.muted === false ? received : null;
   const microphone = trackOf(participant, 'microphone');
   const silent = microphone === undefined || microphone.muted;
   const name = isSelf ? strings.nameOfYou(participant.name) : participant.name;
   const screenName = isSelf ? strings.yourScreen : strings.screenOf(participant.name);
   const label = isScreen ? screenName : name;
-  const classes = `tile hue-${hueOf(id)} ${speaking && !isScreen ? 'tile-speaking' : ''} ${isScreen ? 'tile-screen' : ''}`;
+  const marks = { 'tile-speaking': speaking && !isScreen, 'tile-screen': isScreen, 'tile-labelled': labelled };
+  const classes = ['tile', `hue-${hueOf(id)}`, ...Object.entries(marks).flatMap(([mark, on]) => (on ? [mark] : []))].join(' ');
   return (
     <figure class={classes} aria-label={label}>
       {/* Behind the picture, so that there is something to see until the first frame has come. */}
       {!isScreen && <Avatar id={id} name={participant.name} />}
       {track && <Video track={track} mirrored={isSelf && !isScreen} reportAs={isSelf ? null : (video?.track_id ?? null)} />}
-      {!isScreen && <Quality participantId={id} />}
+      {/* Nothing lies over the top of a picture: a label that the server has burned in is there. */}
       <figcaption class="tile-foot">
         {captionsOn && !isScreen && <TileCaption participantId={id} />}
         <div class="tile-row">
@@ -59,6 +61,7 @@ export function Tile({ participant, video }: TileProps) {
             {speaking && !isScreen && <span class="visually-hidden">{strings.speaking}</span>}
             {!isScreen && <DetailsButton participantId={id} name={participant.name} />}
           </span>
+          {!isScreen && <Quality participantId={id} />}
           {captionsOn && !isScreen && <TileCaptionQuality participantId={id} />}
         </div>
       </figcaption>
