@@ -20,8 +20,9 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp
 	$(PIP) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/demo.stamp
+$(VENV)/dev.stamp: $(VENV)/demo.stamp requirements/no-deps-dev.txt
 	$(PIP) --editable '.[demo,dev]'
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/no-deps-dev.txt
 	@touch $@
 
 $(VENV)/models.stamp: $(VENV)/base.stamp

@@ -20,7 +20,9 @@ from tests.until import until
 ROOT = Path(__file__).resolve().parents[2]
 START = ROOT / "deploy" / "coturn" / "start.sh"
 WORKER, RELAY, STRANGER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
-"""Where media workers are, where coturn is, and another address of the same network."""
+"""Where media workers are, from where coturn reaches them, and another address of the same network."""
+DOOR = "127.0.0.1"
+"""Where coturn listens: of a loopback device, Chromium knows no other address, and it refuses TCP from one that it does not know."""
 PORT, TLS_PORT = 3478, 5349
 SECRET = "relay-secret-relay-secret-relay-secret"
 NETWORK = f"ip link set lo up && for a in {WORKER} {RELAY} {STRANGER}; do ip address add $a/32 dev lo; done"
@@ -52,7 +54,7 @@ def run_inside(scene: Path, timeout_s: float, *options: str) -> None:
 
 @asynccontextmanager
 async def coturn(folder: Path, **environment: str) -> AsyncIterator[Path]:
-    """coturn as our script starts it, at `RELAY`; its log."""
+    """coturn as our script starts it; its log."""
     log = folder / "coturn.log"
     settings = {
         "TURN_SECRET": SECRET,
@@ -65,7 +67,7 @@ async def coturn(folder: Path, **environment: str) -> AsyncIterator[Path]:
         "PATH": os.environ["PATH"],
         **environment,
     }
-    where = [f"--listening-ip={RELAY}", f"--relay-ip={RELAY}", f"--userdb={folder}/db", f"--pidfile={folder}/pid"]
+    where = [f"--listening-ip={DOOR}", f"--relay-ip={RELAY}", f"--userdb={folder}/db", f"--pidfile={folder}/pid"]
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(str(START), *where, env=settings, stdout=file, stderr=file)
     try:
@@ -79,4 +81,4 @@ async def coturn(folder: Path, **environment: str) -> AsyncIterator[Path]:
 
 def _listens() -> bool:
     with socket.socket() as sock:
-        return sock.connect_ex((RELAY, PORT)) == 0
+        return sock.connect_ex((DOOR, PORT)) == 0

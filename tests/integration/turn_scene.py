@@ -15,7 +15,7 @@ from bots.media import SubscribeConnection
 from candor.lan import certificate
 from signaling.protocol.messages import IceServer
 from signaling.turn import credentials
-from tests.integration.turn_kit import PORT, RELAY, SECRET, STRANGER, TLS_PORT, WORKER, coturn
+from tests.integration.turn_kit import DOOR, PORT, RELAY, SECRET, STRANGER, TLS_PORT, WORKER, coturn
 from tests.until import until
 
 VALID_S = 60
@@ -48,7 +48,7 @@ def fresh(ttl_s: int = VALID_S, who: str = "p_1") -> tuple[str, str]:
 
 async def allocate(username: str, password: str, **options: Any) -> tuple[Any, Mailbox]:
     """A relayed address. Raises TransactionFailed if it is refused."""
-    server = (RELAY, options.pop("port", PORT))
+    server = (DOOR, options.pop("port", PORT))
     transport, mailbox = await turn.create_turn_endpoint(
         Mailbox, server_addr=server, username=username, password=password, **options
     )
@@ -139,7 +139,7 @@ async def test_one_participant_gets_only_so_many_addresses(relay: Path) -> None:
 
 
 async def test_tls_where_there_is_a_certificate(tmp_path: Path) -> None:
-    cert, key = certificate(tmp_path, RELAY)
+    cert, key = certificate(tmp_path, DOOR)
     trusting = ssl.create_default_context(cafile=str(cert))
     settings = {"TURN_CERT": str(cert), "TURN_KEY": str(key), "TURN_TLS_PORT": str(TLS_PORT)}
     async with coturn(tmp_path, **settings):
@@ -150,7 +150,7 @@ async def test_tls_where_there_is_a_certificate(tmp_path: Path) -> None:
 
 async def test_a_bot_gathers_with_the_latest_credentials(relay: Path) -> None:
     """aiortc reads the configuration that it was given when it begins to gather, not before."""
-    urls = [f"turn:{RELAY}:{PORT}"]
+    urls = [f"turn:{DOOR}:{PORT}"]
     old, new = ((IceServer(urls=urls, username=u, credential=p)) for u, p in (fresh(-1), fresh()))
     connection = SubscribeConnection(None, [old], use_loopback=True, on_track=lambda _: None)  # type: ignore[arg-type]  # never asked
     connection.use_ice_servers([new])
