@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -37,12 +36,12 @@ from models.errors import (
 from models.inventory import described
 from models.journal import Journal
 from models.operations import Operations
-from models.precision import Precision
+from models.ray_settings import LiveConfig, RaySettings, ScaledModel
 from models.remote import MEDIA_TYPE, PREFIX
 from models.service.auth import Authority
 from models.service.engine_port import EnginePort, Request
 from models.service.errors import ServiceError
-from models.service.settings import ApiKey, ServiceSettings
+from models.service.settings import ServiceSettings
 from models.settings import ModelSettings
 from models.shelf import Shelf
 from models.store import Store
@@ -51,48 +50,6 @@ CHANGE_COMMAND = "serve deploy FILE, with another user_config"
 HEALTH_S = 5.0
 
 log = structlog.get_logger()
-
-
-class LiveConfig(BaseModel):
-    """What can be changed of a model while it is asked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    precision: Precision | None = None
-    version: str | None = Field(
-        default=None,
-        description="of the store; telling another has replicas look for it, and if it is not there keep theirs",
-    )
-
-
-class ScaledModel(BaseModel):
-    """A model, and how many replicas it has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    min_replicas: int = Field(default=1, ge=0)
-    max_replicas: int = Field(default=1, ge=1)
-    target_ongoing: float = Field(
-        default=2.0, gt=0, description="questions per replica; with more there are more replicas"
-    )
-    num_cpus: float = Field(default=1.0, ge=0)
-    num_gpus: float = Field(default=0.0, ge=0)
-    live: LiveConfig = LiveConfig()
-
-
-class RaySettings(BaseModel):
-    """The arguments of the application."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    models: list[ScaledModel] = Field(min_length=1)
-    models_dir: Path = Field(description="the store, at the same path on every machine")
-    max_queued: int = Field(default=64, ge=1, description="per replica; beyond it the oldest is shed")
-    pocketsphinx_decoders: int = Field(default=2, ge=1)
-    api_keys: list[ApiKey] = Field(default=[], description="who may ask; none: whoever reaches Serve's port")
-    requests_per_s: float = Field(default=1_000.0, gt=0, description="per key and ingress replica")
-    ingress_replicas: int = Field(default=1, ge=1)
 
 
 class Replica:
