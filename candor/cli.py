@@ -1,4 +1,4 @@
-"""The command line: `candor serve | demo | bot | models | token | config`."""
+"""The command line: `candor serve | demo | bot | models | token | config | doctor`."""
 
 import argparse
 import asyncio
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     models_cli.register(commands).set_defaults(run=_models)
     _add_token(commands)
     _add_config(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -148,6 +149,21 @@ def _config(arguments: argparse.Namespace) -> int:
     else:
         print("The configuration is fine.")
     return 0
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser("doctor", help="what would keep a meeting from working here, and what helps")
+    doctor.add_argument("--from-outside", metavar="URL", help="look at a server as a client on this computer sees it")
+    doctor.add_argument("--room", default="doctor", help="to be joined from outside (default %(default)s)")
+    doctor.add_argument("--token", help="for that room, if rooms are closed: candor token")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from candor.doctor import report
+
+    settings = load(arguments.config)
+    return asyncio.run(report.examine(settings, arguments.from_outside, arguments.token, arguments.room))
 
 
 if __name__ == "__main__":
