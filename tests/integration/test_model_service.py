@@ -22,6 +22,8 @@ MEDIA = Path(__file__).parents[3] / "shared" / "media"
 needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="../shared/media is not beside the repository")
 CANDOR = [sys.executable, "-m", "candor.cli"]
 ENGINE = re.compile(r'"child": "engine", "pid": (\d+)')
+OWN_NICE = os.getpriority(os.PRIO_PROCESS, 0)
+NICE = min(19, OWN_NICE + 5), min(19, OWN_NICE + 15)
 
 
 @dataclass(slots=True)
@@ -36,6 +38,11 @@ class Served:
     def engine_pid(self) -> int:
         """Of the engine that was started last."""
         return int([found[1] for line in self.log if (found := ENGINE.search(line))][-1])
+
+    def nice(self) -> tuple[int, int]:
+        """Of the service and of its engine."""
+        pids = self.process.pid, self.engine_pid()
+        return os.getpriority(os.PRIO_PROCESS, pids[0]), os.getpriority(os.PRIO_PROCESS, pids[1])
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """The exit status of `candor models ...` and what it said."""
@@ -98,6 +105,7 @@ async def test_the_commands_and_the_death_of_the_engine(tmp_path: Path) -> None:
         await until(lambda: is_ready(http), 60)
         status, out = await service.command("deploy", "pocketsphinx-en-us")
         assert (status, json.loads(out)["state"]) == (0, "deployed")
+        assert service.nice() == NICE
         digits = str(MEDIA / "speech_wideband_16k.wav")
         status, out = await service.command("infer", "speech_recognition", "--file", digits, "--language", "en")
         assert status == 0
@@ -110,6 +118,7 @@ async def test_the_commands_and_the_death_of_the_engine(tmp_path: Path) -> None:
         os.kill(before, signal.SIGKILL)
         await until(lambda: "" if service.engine_pid() != before else "another engine", 60)
         await until(lambda: is_ready(http), 60)
+        assert service.nice() == NICE
         told = json.loads((await service.command("status", "pocketsphinx-en-us"))[1])
         assert (told["state"], told["replicas"]["running"]) == ("deployed", 1)
 
