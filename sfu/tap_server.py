@@ -57,7 +57,7 @@ class TapServer:
         self._by_handle: dict[int, Tapped] = {}
         self._next_handle = 0
         self._flush_due = False
-        self._videos = VideoTaps(plane, self._hosts, self._post, self._lost, on_path_state)
+        self._videos = VideoTaps(plane, self._hosts, self._post, self._lost, self._path_changed)
         self._listener: socket.socket | None = None
 
     def start(self) -> None:
@@ -123,10 +123,10 @@ class TapServer:
             return False
         return host.runs_any(tapped.processors, switched_on=False)
 
-    def processing(self, track_id: str) -> tuple[dict[str, bool], int]:
-        """(processors, epoch) of a track, for snapshots."""
+    def processing(self, track_id: str) -> tuple[dict[str, bool], int, str | None]:
+        """(processors, epoch, why it is bypassed) of a track, for snapshots."""
         tapped = self._tapped.get(track_id)
-        return (tapped.processors, tapped.epoch) if tapped is not None else ({}, 0)
+        return (tapped.processors, tapped.epoch, tapped.bypassed) if tapped is not None else ({}, 0, None)
 
     def _put_in_path(self, tapped: Tapped) -> None:
         producer = tapped.producer
@@ -149,11 +149,17 @@ class TapServer:
             drops[reason] += 1
 
         def changed(mode: PathMode, reason: str) -> None:
-            self._on_path_state(producer.track_id, mode, reason)
+            self._path_changed(producer.track_id, mode, reason)
 
         tapped.path = producer.path = path = TrackPath(send, release, drop, changed)
         if "path" in self._hosts:
             path.attach()
+
+    def _path_changed(self, track_id: str, mode: PathMode, reason: str) -> None:
+        tapped = self._tapped.get(track_id)
+        if tapped is not None:
+            tapped.bypassed = reason if mode is PathMode.BYPASS else None
+        self._on_path_state(track_id, mode, reason)
 
     # --- packets out
 

@@ -19,6 +19,7 @@ class Tapped:
 
     __slots__ = (
         "bitrate_bps",
+        "bypassed",
         "epoch",
         "handle",
         "heard_bytes",
@@ -39,6 +40,8 @@ class Tapped:
         self.path: TrackPath | None = None
         self.videos: dict[Role, WatchedVideo] = {}
         """Video: on its way to the watch host while an observer is on, to the video host while a transform is."""
+        self.bypassed: str | None = None
+        """Why listeners or viewers get the original, as signaling was told the last time; None: they do not."""
         self.loss_percent = 0
         """That of the worst subscriber, so that the path host's encoder adds enough redundancy for everybody."""
         self.bitrate_bps = BITRATES_BPS[0]

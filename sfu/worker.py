@@ -220,10 +220,11 @@ class Worker:
                 muted=producer.muted,
                 processors=processors,
                 epoch=epoch,
+                bypassed=bypassed,
             )
             for router in self._routers.values()
             for producer in router.tracks.values()
-            for processors, epoch in [self._taps.processing(producer.track_id)]
+            for processors, epoch, bypassed in [self._taps.processing(producer.track_id)]
         ]
         rooms = {room_id: router.state for room_id, router in self._routers.items()}
         return Snapshot(rooms=rooms, participants=participants, tracks=tracks)

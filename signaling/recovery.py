@@ -49,6 +49,8 @@ class Recovery:
             self._adopt(worker, snapshot)
         self._drop_strangers(worker, snapshot)
         self._replace_lost(worker, snapshot)
+        for seen in snapshot.tracks:
+            self._bypassed(seen.track_id, seen.bypassed)
 
     def _adopt(self, worker: int, snapshot: Snapshot) -> None:
         for room_id, state in snapshot.rooms.items():
@@ -195,9 +197,12 @@ class Recovery:
             tell_quality(room, participant)
 
     def _processing_state(self, change: channel.ProcessingState) -> None:
-        track = self._rooms.track(change.track_id)
+        self._bypassed(change.track_id, change.reason if change.state == "bypass" else None)
+
+    def _bypassed(self, track_id: str, reason: str | None) -> None:
+        track = self._rooms.track(track_id)
         found = self._locate(track.participant_id) if track else None
         if track is None or found is None:
             return
         room, _ = found
-        self._insights.bypassed(track, room, change.reason if change.state == "bypass" else None)
+        self._insights.bypassed(track, room, reason)

@@ -139,6 +139,9 @@ class TrackSnapshot(ChannelMessage):
     muted: bool
     processors: dict[str, bool]
     epoch: int
+    bypassed: str | None = Field(
+        description="why the last `processing_state` said `bypass`; null if it said `on`, or none was"
+    )
 
 
 class ParticipantSnapshot(ChannelMessage):

@@ -85,6 +85,12 @@ class FakeWorker:
         for channel in self._channels:
             channel.notify(event, message.model_dump())
 
+    def bypass(self, track_id: str, reason: str | None) -> None:
+        """The original of a track goes around the transforms, for a reason; None: no longer."""
+        self._change(track_id, bypassed=reason)
+        state = "on" if reason is None else "bypass"
+        self.notify("processing_state", track_id=track_id, state=state, reason=reason or "")
+
     def notify_raw(self, event: str, params: dict[str, Any]) -> None:
         """Send anything at all."""
         for channel in self._channels:
@@ -194,6 +200,7 @@ class FakeWorker:
                 muted=track.muted,
                 processors=before.processors if before else {},
                 epoch=before.epoch if before else 0,
+                bypassed=before.bypassed if before else None,
             )
         return PublishAnswer(sdp="v=0 answer").model_dump()
 

@@ -210,7 +210,7 @@ async def test_a_lost_host_is_shown_and_what_was_wanted_stands(room: Meeting) ->
     assert room.worker.tracks[track_id].processors["denoise"] is True
     await room.path_host.start()
     await until(lambda: "" if denoise_of(ada).get("available") else "denoise back")
-    room.worker.notify("processing_state", track_id=track_id, state="bypass", reason="deadline")
+    room.worker.bypass(track_id, "deadline")
     await until(lambda: "" if ["bypass", "deadline"] in states_of(ada) else "a bypass")
 
 

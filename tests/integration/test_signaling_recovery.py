@@ -310,6 +310,40 @@ async def test_adopted_people_who_do_not_come_back_leave(tmp_path: Path) -> None
         await until(lambda: "Bert is still on the worker" if bert.me in one.worker.participants else "")
 
 
+async def test_a_bypass_that_stands_is_told_by_a_new_signaling_process(room: Meeting) -> None:
+    ada = await room.joined("Ada")
+    track_id = (await ada.publish())["0"]
+    room.worker.bypass(track_id, "late")
+    await until(lambda: "" if ["bypass", "late"] in told(ada, track_id) else "the bypass")
+    await room.restart_server()
+    back = await resumed(room, ada)
+    await until(lambda: "" if ["bypass", "late"] in told(back, track_id) else "the bypass that still stands")
+    room.worker.bypass(track_id, None)
+    await until(lambda: "the bypass that is over" if ["bypass", "late"] in told(back, track_id) else "")
+
+
+async def test_a_bypass_that_ended_while_the_link_was_broken_is_over(room: Meeting) -> None:
+    ada = await room.joined("Ada")
+    track_id = (await ada.publish())["0"]
+    room.worker.bypass(track_id, "late")
+    await until(lambda: "" if ["bypass", "late"] in told(ada, track_id) else "the bypass")
+    await room.worker.close()
+    await until(lambda: "the loss of the worker" if room.server.media.ready_workers else "")
+    room.worker.bypass(track_id, None)
+    await room.worker.start()
+    await until(lambda: "the bypass that is over" if ["bypass", "late"] in told(ada, track_id) else "")
+
+
+def told(client: Client, track_id: str) -> list[list[str]]:
+    """What the processors of a track do, as somebody was told the last time."""
+    changes = client.events("processors_changed")
+    return [
+        [one["state"], one["reason"]]
+        for one in (changes[-1]["status"] if changes else [])
+        if one["track_id"] == track_id
+    ]
+
+
 async def test_malformed_notes_are_not_adopted(room: Meeting) -> None:
     room.worker.rooms["broken"] = {"what": "is this"}
     await room.restart_server()

@@ -313,7 +313,7 @@ async def test_what_the_host_says_of_itself_comes_before_the_workers_bypass(room
         ]
         return "" if states == [wanted] else f"{wanted}, not {states}"
 
-    room.running.worker.notify("processing_state", track_id=room.camera, state="bypass", reason="late")
+    room.running.worker.bypass(room.camera, "late")
     await until(lambda: shown(["bypass", "late"]))
     reason = "too_slow: 4.0 pictures/s of 30.0"
     status = {"track_id": room.camera, "processor": "watermark", "state": "unavailable", "reason": reason}

@@ -55,6 +55,7 @@ async def test_off_means_back_at_the_publishers_next_key_frame_which_is_asked_fo
     await stage.answer(payload=b"")
     stage.process(on=False)
     assert stage.states[-2:] == [("bypass", "late"), ("processed", "")], "what was said of the host is no longer so"
+    assert stage.taps.processing("track-video")[2] is None
     await stage.asked(SSRCS[""])
     assert stage.producer.derived is None
     stage.send()
@@ -71,6 +72,7 @@ async def test_the_hosts_death_costs_a_key_frame_and_it_comes_back_by_itself(sta
     stage.host_.link.close()
     await until(lambda: "the host's end to be noticed" if stage.producer.derived is not None else "")
     assert stage.states[-1] == ("bypass", "host is gone")
+    assert stage.taps.processing("track-video")[2] == "host is gone", "for a signaling process that comes later"
     await stage.asked(SSRCS[""])
     stage.send(keyframe=True)
     assert len(viewer.sees()) == 1
