@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from models import shelf as shelf_module
 from models import wire
@@ -241,3 +242,31 @@ def test_errors_survive_the_wire() -> None:
     assert isinstance(error, UnavailableError)
     assert (error.message, error.command, error.retry_s) == ("not here", "make models", 600.0)
     assert from_wire({"code": "something new"}).code == "inference_failed"
+
+
+async def test_what_is_asked_and_how_it_ended_is_told_to_prometheus(client: InferenceClient, runner: Runner) -> None:
+    await client.transcribe("pocketsphinx-en-us", utterance(), 1_000)
+    with pytest.raises(UnavailableError):
+        await client.transcribe("whisper-tiny", utterance(), 1_000)
+    with pytest.raises(UnavailableError):
+        await client.transcribe("whoever-asks-may-say-anything", utterance(), 1_000)
+    runner.silent = True
+    with pytest.raises(DeadlineError):
+        await client.transcribe("pocketsphinx-en-us", utterance(), 20)
+    page = await client.request("metrics", {}, 1_000)
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+    requests = "ai_model_inference_requests_total"
+    assert samples[requests, "ok", "pocketsphinx-en-us", "speech_to_text"] == 1
+    assert samples[requests, "pocketsphinx-en-us", "speech_to_text", "timeout"] == 1
+    assert samples[requests, "speech_to_text", "unavailable", "whisper-tiny"] == 1
+    assert samples[requests, "other", "other", "unavailable"] == 1
+    assert samples["ai_model_inference_duration_seconds_count", "pocketsphinx-en-us"] == 1
+    assert samples["ai_model_batch_size_count", "pocketsphinx-en-us"] == 2
+    assert samples["ai_model_queue_wait_seconds_count", "pocketsphinx-en-us"] == 2
+    assert samples["ai_model_health_status", "pocketsphinx-en-us"] == 1
+    assert samples["ai_model_resource_usage", "load_s", "pocketsphinx-en-us"] >= 0
+    assert "whoever" not in page
