@@ -205,6 +205,14 @@ async def test_bad_input_is_counted_and_harms_nobody(
     stats = await ask(tmp_path, "stats")
     expected = {"malformed": 2, "unknown": 1, "damaged": 2, "late": 2, "old": 1, "packets": 9}
     assert {name: stats[name] for name in expected} == expected
+    lines = set((await ask(tmp_path, "metrics")).splitlines())
+    assert {
+        'candor_host_dropped_packets_total{medium="audio",reason="malformed"} 2.0',
+        'candor_host_dropped_packets_total{medium="audio",reason="unwanted"} 1.0',
+        'candor_transform_packets_total{outcome="late"} 2.0',
+        'candor_processor_available{processor="denoise"} 1.0',
+        'candor_processor_tracks{processor="denoise",state="on"} 1.0',
+    } <= lines
 
 
 async def test_a_worker_that_comes_back_is_found_again(
