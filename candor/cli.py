@@ -1,4 +1,4 @@
-"""The command line: `candor serve | demo | bot | models | token | config | doctor`."""
+"""The command line: `candor serve | demo | bot | models | token | init | config | doctor`."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ from typing import Any
 
 import candor.logs
 from bots import cli as bot_cli
+from candor import init
 from candor.settings import ConfigurationError, Settings, load, model_settings, shown
 from models import cli as models_cli
 
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     bot_cli.register(commands)
     models_cli.register(commands).set_defaults(run=_models)
     _add_token(commands)
+    _add_init(commands)
     _add_config(commands)
     _add_doctor(commands)
     return parser
@@ -136,6 +138,12 @@ def _token(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_init(commands: Any) -> None:
+    parser = commands.add_parser("init", help="write the .env of docker-compose.yml, with secrets of its own")
+    init.add_arguments(parser)
+    parser.set_defaults(run=init.main)
+
+
 def _add_config(commands: Any) -> None:
     config = commands.add_parser("config", help="check the configuration, or show it (secrets masked)")
     config.add_argument("action", choices=("check", "show"))
@@ -143,12 +151,17 @@ def _add_config(commands: Any) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> int:
+    from candor.config_check import problems
+
     settings: Settings = load(arguments.config)
     if arguments.action == "show":
         print(shown(settings))
-    else:
-        print("The configuration is fine.")
-    return 0
+        return 0
+    found = problems(settings)
+    for problem in found:
+        print(f"candor: {problem}", file=sys.stderr)
+    print(f"Problems: {len(found)}." if found else "The configuration is fine.")
+    return 2 if found else 0
 
 
 def _add_doctor(commands: Any) -> None:

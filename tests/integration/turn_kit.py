@@ -22,7 +22,7 @@ START = ROOT / "deploy" / "coturn" / "start.sh"
 WORKER, RELAY, STRANGER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 """Where media workers are, from where coturn reaches them, and another address of the same network."""
 DOOR = "127.0.0.1"
-"""Where coturn listens: of a loopback device, Chromium knows no other address, and it refuses TCP from one that it does not know."""
+"""Where coturn listens: of a loopback device Chromium knows no other address, and it uses no TCP from one that it does not know."""
 PORT, TLS_PORT = 3478, 5349
 SECRET = "relay-secret-relay-secret-relay-secret"
 NETWORK = f"ip link set lo up && for a in {WORKER} {RELAY} {STRANGER}; do ip address add $a/32 dev lo; done"
