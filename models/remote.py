@@ -8,6 +8,7 @@ Both answer 200 and `{ok, result|error}`. Another status says that the question 
 
 import asyncio
 import contextlib
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -105,7 +106,8 @@ class HttpTransport:
             raise EngineGoneError("the connection was closed")
         headers = {"Content-Type": MEDIA_TYPE} if body is not None else {}
         url = f"{self._url}/{operation}"
-        async with self._session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
+        data = io.BytesIO(body) if body is not None else None  # as bytes, a large one would hold up the event loop
+        async with self._session.request(method, url, data=data, headers=headers, allow_redirects=False) as response:
             if response.status != 200:
                 raise _refusal(response.status)
             try:

@@ -1,37 +1,58 @@
 """The engine's wire as a part of the service: `engine_port` in aiohttp, before the service's own engine."""
 
-from collections.abc import Callable, Collection
+import asyncio
 from typing import Any
 
 from aiohttp import web
 
+from models.catalog import ModelEntry
 from models.client import InferenceClient
-from models.errors import EngineGoneError, UnavailableError
+from models.errors import EngineGoneError, RefusedError, UnavailableError
 from models.inventory import described
 from models.remote import MEDIA_TYPE, PREFIX
 from models.service.auth import Authority
+from models.service.deployments import Deployments
 from models.service.engine_port import EnginePort, Request
 from models.service.errors import ServiceError
 from models.store import Store
 
 
 class EngineBehind:
-    """`engine_port.Answering`: the engine behind the service. What was stopped at the service is not asked here either."""
+    """`engine_port.Answering`: the engine behind the service, by the rules of the service."""
 
-    def __init__(self, client: InferenceClient, store: Store, stopped: Callable[[], Collection[str]]) -> None:
+    def __init__(self, client: InferenceClient, store: Store, deployments: Deployments) -> None:
         self._client = client
         self._store = store
-        self._stopped = stopped
+        self._deployments = deployments
 
     async def request(self, operation: str, fields: dict[str, Any], timeout_ms: float) -> Any:
         """The engine's own answer."""
-        model = str(fields.get("model"))
-        if model in self._stopped():
-            raise UnavailableError("the model was stopped at the model service", f"candor models deploy {model}")
+        entry = await asyncio.to_thread(self._store.find, str(fields.get("model")))
+        if entry is None or operation == "stats":
+            return await self._passed_on(operation, fields, timeout_ms)
+        if operation in ("reload", "unload") or fields.get("precision") is not None:
+            self._check_change(entry)
+            return await self._passed_on(operation, fields, timeout_ms)
+        try:
+            version = await self._deployments.admit(entry)
+            result = await self._passed_on(operation, fields, timeout_ms)
+            if operation == "ask":
+                self._deployments.answered(entry.name, version, str(result["model"]))
+        except ServiceError as error:
+            raise UnavailableError(str(error), error.command) from error
+        return result
+
+    def _check_change(self, entry: ModelEntry) -> None:
+        """What was deployed stays as it was deployed until that is changed. Raises RefusedError."""
+        if entry.name in self._deployments.deployed:
+            deploy = f"candor models deploy {entry.name}"
+            raise RefusedError(f"{entry.name} is deployed at the model service: change it there", deploy)
+
+    async def _passed_on(self, operation: str, fields: dict[str, Any], timeout_ms: float) -> Any:
         try:
             return await self._client.request(operation, fields, timeout_ms)
         except ValueError as error:
-            raise ServiceError(413, "too_large", str(error)) from error
+            raise RefusedError(str(error)) from error
 
     async def models(self) -> dict[str, Any]:
         """What the store has, while there is an engine."""

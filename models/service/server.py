@@ -45,7 +45,7 @@ class ModelService:
         self._desk = Desk(self._client, store, self._deployments, self._settings, metrics)
         handlers = Handlers(store, self._client, self._desk, self._deployments, self._changes, authority, metrics)
         app = create_app(self._settings, authority, handlers)
-        engine_routes.mount(app, authority, EngineBehind(self._client, store, lambda: self._deployments.stopped))
+        engine_routes.mount(app, authority, EngineBehind(self._client, store, self._deployments))
         # No access log: it names addresses.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
         self._closed = False

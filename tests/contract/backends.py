@@ -50,9 +50,9 @@ class Backend(Protocol):
 class Local:
     """The engine of a node, kept running by its supervisor."""
 
-    def __init__(self, store: Path, folder: Path) -> None:
+    def __init__(self, store: Path, folder: Path, max_queued: int = MAX_QUEUED) -> None:
         self._socket = folder / SOCKET_NAME
-        models = {"models_dir": store, "max_queued": MAX_QUEUED, "pocketsphinx_decoders": DECODERS}
+        models = {"models_dir": store, "max_queued": max_queued, "pocketsphinx_decoders": DECODERS}
         settings = load(arguments={"log_level": "error", "models": models})
         self._models = settings.models
         self._supervisor = Supervisor(settings, folder, [Role("engine")])
@@ -79,8 +79,9 @@ class Local:
 class Remote:
     """What the two over HTTP have in common."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, max_queued: int = MAX_QUEUED) -> None:
         self.store = store
+        self.max_queued = max_queued
         self.key, self.kept = new_key("node", ["models:infer"])
         self.kept = self.kept.model_copy(update={"requests_per_s": 10_000.0})
         self.port = free_port()
@@ -100,7 +101,7 @@ class Service(Remote):
     async def start(self) -> None:
         environment = os.environ | {
             "CANDOR_MODELS__MODELS_DIR": str(self.store),
-            "CANDOR_MODELS__MAX_QUEUED": str(MAX_QUEUED),
+            "CANDOR_MODELS__MAX_QUEUED": str(self.max_queued),
             "CANDOR_MODELS__POCKETSPHINX_DECODERS": str(DECODERS),
             "CANDOR_MODELS__SERVICE__API_KEYS": f"[{self.kept.model_dump_json()}]",
             "CANDOR_LOG_LEVEL": "error",
@@ -128,8 +129,8 @@ class Service(Remote):
 class Ray(Remote):
     """Ray Serve in its own environment, on this machine alone."""
 
-    def __init__(self, store: Path, folder: Path) -> None:
-        super().__init__(store)
+    def __init__(self, store: Path, folder: Path, max_queued: int = MAX_QUEUED) -> None:
+        super().__init__(store, max_queued)
         self._folder = folder
 
     async def start(self) -> None:
@@ -138,6 +139,7 @@ class Ray(Remote):
             "PYTHONPATH": str(ROOT),
             "HOME": str(self._folder),  # where Ray keeps the token without which nobody may talk to it
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # of 10: how soon its killed door is noticed
         }
         self.process = await asyncio.create_subprocess_exec(
             str(RAY_PYTHON),
@@ -156,7 +158,7 @@ class Ray(Remote):
         return RaySettings(
             models=[ScaledModel(name=name) for name in DEPLOYED],
             models_dir=self.store,
-            max_queued=MAX_QUEUED,
+            max_queued=self.max_queued,
             pocketsphinx_decoders=DECODERS,
             api_keys=[self.kept],
         )

@@ -74,3 +74,13 @@ def test_only_the_child_that_needs_secrets_gets_them() -> None:
     assert "turn-password" not in shown(settings)
     assert RELAY_SECRET not in shown(settings)
     assert settings.signaling.secret == SecretStr(SECRET)
+
+
+def test_the_key_of_the_models_goes_to_those_who_ask_them() -> None:
+    backend = {"backend": "http", "backend_url": "https://models.example.org", "backend_key": "cmk_secret"}
+    settings = load(arguments={"models": backend})
+    assert restore(dump(settings, secrets=False, asks_models=True).encode()).models == settings.models
+    for_others = restore(dump(settings, secrets=True).encode())
+    assert for_others.models == settings.models.model_copy(update={"backend_key": None})
+    assert "cmk_secret" not in dump(settings, secrets=True)
+    assert "cmk_secret" not in shown(settings)
