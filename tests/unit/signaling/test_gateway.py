@@ -54,7 +54,9 @@ async def fail(participant: Participant, request: Message) -> Message | None:
 
 
 def connection(inside: bool = True) -> Connection:
-    one = Connection("sid", make_mocked_request("GET", "/socket.io/", headers={"Host": "127.0.0.1"}), SETTINGS, RequestCounters())
+    one = Connection(
+        "sid", make_mocked_request("GET", "/socket.io/", headers={"Host": "127.0.0.1"}), SETTINGS, RequestCounters()
+    )
     one.participant = Participant("r", "Ada") if inside else None
     return one
 
