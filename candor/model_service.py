@@ -8,6 +8,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from prometheus_client import disable_created_metrics
+
 from candor.run_dir import run_directory
 from candor.settings import ConfigurationError, Settings, model_settings
 from candor.supervisor import Role, Supervisor
@@ -24,6 +26,7 @@ async def serve(settings: Settings, engine: Path | None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     os.nice(NICE)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # they ship no types for it; when a series began nobody asks
     async with _engine(settings, engine) as socket_path:
         try:
             service = ModelService(model_settings(settings), socket_path, shared=engine is not None)
