@@ -1,6 +1,7 @@
 """What is heavy, large or slow has bounds, and nothing else waits for it."""
 
 import asyncio
+import gzip
 import io
 import json
 import threading
@@ -137,15 +138,18 @@ async def test_bodies_have_a_bound_together(service: ModelService, http: Http) -
 async def test_a_body_of_which_nobody_tells_the_size_counts_as_the_largest(service: ModelService, http: Http) -> None:
     _, writer = await begun(service, 1_000)
 
+    json_type = {"Content-Type": "application/json"}
+    small = gzip.compress(json.dumps(GLAD).encode())
+
     async def chunks() -> Any:
         yield json.dumps(GLAD).encode()
 
-    async def full() -> str:
-        headers = {"Content-Type": "application/json"}
-        status, problem = await http("POST", f"{MODEL}/inference", data=chunks(), headers=headers)
+    async def full(data: Any, headers: dict[str, str]) -> str:
+        status, problem = await http("POST", f"{MODEL}/inference", data=data, headers=json_type | headers)
         return "" if (status, problem.get("code")) == (503, "overloaded") else "a body too many"
 
-    await until(full)
+    await until(lambda: full(chunks(), {}))
+    await until(lambda: full(small, {"Content-Encoding": "gzip"}))
     assert (await http("POST", f"{MODEL}/inference", GLAD))[0] == 200
     writer.close()
 
