@@ -1,8 +1,9 @@
 """What can be said of models on Ray Serve: the arguments of `models.ray_app`. Apart from it, for who has no ray."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.precision import Precision
 from models.service.settings import ApiKey
@@ -35,6 +36,12 @@ class ScaledModel(BaseModel):
     num_gpus: float = Field(default=0.0, ge=0)
     live: LiveConfig = LiveConfig()
 
+    @model_validator(mode="after")
+    def _least_is_not_most(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("max_replicas: fewer than min_replicas")
+        return self
+
 
 class RaySettings(BaseModel):
     """The arguments of the application."""
@@ -45,6 +52,15 @@ class RaySettings(BaseModel):
     models_dir: Path = Field(description="the store, at the same path on every machine")
     max_queued: int = Field(default=64, ge=1, description="per replica; beyond it the oldest is shed")
     pocketsphinx_decoders: int = Field(default=2, ge=1)
-    api_keys: list[ApiKey] = Field(default=[], description="who may ask; none: whoever reaches Serve's port")
+    api_keys: list[ApiKey] = Field(default=[], description="who may ask; `candor models key` makes one")
+    trusted_network: bool = Field(default=False, description="whoever reaches Serve's port may ask, without a key")
     requests_per_s: float = Field(default=1_000.0, gt=0, description="per key and ingress replica")
     ingress_replicas: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _somebody_may_ask(self) -> Self:
+        if not self.api_keys and not self.trusted_network:
+            raise ValueError("api_keys: needed unless trusted_network; `candor models key NAME --scope models:infer`")
+        if len({model.name for model in self.models}) < len(self.models):
+            raise ValueError("models: one is named twice")
+        return self

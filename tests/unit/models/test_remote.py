@@ -12,6 +12,7 @@ from models import remote, wire
 from models.client import InferenceClient
 from models.errors import EngineGoneError, FailedError, InferenceError, OverloadedError, RefusedError, UnavailableError
 from models.inventory import NOT_REACHED, Elsewhere, described
+from models.ray_settings import RaySettings
 from models.remote import HttpTransport
 from models.settings import ModelSettings
 from models.store import Store
@@ -231,3 +232,19 @@ def test_an_address_that_is_missing_or_not_safe_is_refused(values: dict[str, str
 def test_an_address_that_is_safe_is_taken(values: dict[str, object]) -> None:
     settings = ModelSettings.model_validate({"backend": "http"} | values)
     assert settings.backend_url == str(values["backend_url"]).rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"models": [{"name": "yunet"}]}, "api_keys"),
+        ({"models": [{"name": "yunet"}, {"name": "yunet"}], "trusted_network": True}, "twice"),
+        ({"models": [], "trusted_network": True}, "models"),
+        ({"models": [{"name": "yunet", "max_replicas": 0}], "trusted_network": True}, "max_replicas"),
+        ({"models": [{"name": "yunet", "min_replicas": 2}], "trusted_network": True}, "max_replicas"),
+        ({"models": [{"name": "yunet", "live": {"precision": "fp7"}}], "trusted_network": True}, "precision"),
+    ],
+)
+def test_an_application_for_ray_that_cannot_be_is_refused(values: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        RaySettings.model_validate({"models_dir": "/models"} | values)
