@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from candor.settings import ConfigurationError, dump, load, restore, shown
+from candor.supervisor import node_roles
 
 SECRET = "s" * 40
 RELAY_SECRET = "r" * 40
@@ -84,3 +85,9 @@ def test_the_key_of_the_models_goes_to_those_who_ask_them() -> None:
     assert for_others.models == settings.models.model_copy(update={"backend_key": None})
     assert "cmk_secret" not in dump(settings, secrets=True)
     assert "cmk_secret" not in shown(settings)
+
+
+def test_a_node_whose_models_are_elsewhere_runs_no_engine() -> None:
+    elsewhere = load(arguments={"models": {"backend": "http", "backend_url": "https://models.example.org"}})
+    here = {role.label for role in node_roles(load())}
+    assert here - {role.label for role in node_roles(elsewhere)} == {"engine"}
