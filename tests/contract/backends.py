@@ -85,12 +85,12 @@ class Remote:
         self.key, self.kept = new_key("node", ["models:infer"])
         self.kept = self.kept.model_copy(update={"requests_per_s": 10_000.0})
         self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.process: asyncio.subprocess.Process | None = None
 
     def connect(self, key: str | None = None) -> tuple[InferenceClient, Inventory]:
-        url = f"http://127.0.0.1:{self.port}"
         settings = ModelSettings.model_validate(
-            {"backend": "http", "backend_url": url, "backend_key": self.key if key is None else key}
+            {"backend": "http", "backend_url": self.url, "backend_key": self.key if key is None else key}
         )
         return connect(settings, Path("unused"))
 
