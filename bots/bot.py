@@ -15,6 +15,7 @@ from bots.client import SignalingClient
 from bots.errors import BotClosed, BotError, ConnectionLost
 from bots.feed import Feed
 from bots.media import PublishConnection, ReceivedTrack, SubscribeConnection
+from bots.nodes import Nodes
 from bots.publication import AudioPublication, Publication, VideoPublication
 from bots.room import RoomView
 from bots.rtp_hook import RtpCallback
@@ -27,6 +28,9 @@ FINDINGS_WAITING = 256
 RESUME_WINDOW_S = 30.0
 FIRST_RETRY_S = 0.25
 LONGEST_RETRY_S = 4.0
+REDIRECTED_S = 8.0
+LONGEST_RETRY_AMONG_S = 0.5
+"""Where there are several servers, another one may go on with the room at any moment."""
 BROKEN = frozenset({"failed", "closed"})
 
 M = TypeVar("M", bound=wire.Message)
@@ -65,7 +69,8 @@ class MeetingBot:
         self.host = False
         self.close_reason: CloseReason | None = None
         self.callback_errors = 0
-        self._url = url
+        self._nodes = Nodes(url)
+        self._media_url = ""
         self._join = wire.Join(room_id=room, name=name, token=token, bot=True, stable_ssrcs=True)
         self._wanted = wire.Subscribe(auto=subscribe)
         self._verify_tls = verify_tls
@@ -105,7 +110,7 @@ class MeetingBot:
     async def start(self) -> None:
         """Join. Raises BotError with the server's reason, ConnectionLost if there is no server."""
         try:
-            await self._enter(self._join)
+            await self._enter_first()
         except BaseException:
             await self._finish(CloseReason.LEFT)
             raise
@@ -213,10 +218,25 @@ class MeetingBot:
         _log.info("bot_state", old=self._state.value, new=state.value, participant_id=self.participant_id)
         self._state = state
 
+    async def _enter_first(self) -> None:
+        """Join; a server that we are sent to may have died a moment ago, which the others learn when its lease ends."""
+        deadline = time.monotonic() + REDIRECTED_S
+        while True:
+            try:
+                await self._enter(self._join)
+                return
+            except ConnectionLost:
+                if not self._nodes.several or time.monotonic() > deadline:
+                    raise
+            self._nodes.failed()
+            await asyncio.sleep(FIRST_RETRY_S)
+            await self._use_node()
+
     async def _enter(self, join: wire.Join) -> None:
-        """Connect and join; build media unless the transports of a resumed session still work."""
-        await self._client.connect()
-        result = await self._client.request(join, wire.JoinResult)
+        """Connect and join, wherever the room is; build media unless the transports of a resumed session still work."""
+        join, result = await self._follow(join)
+        self._nodes.joined(result.nodes)
+        self._media_url = self._nodes.url
         self.participant_id = result.participant_id
         self.host = result.host
         self._session_key = result.session_key
@@ -231,6 +251,24 @@ class MeetingBot:
         else:
             await self._build_media()
         self._set_state(BotState.JOINED)
+
+    async def _follow(self, join: wire.Join) -> tuple[wire.Join, wire.JoinResult]:
+        """Join, where we are sent: what was asked there, and the answer."""
+        for hops in range(wire.HOPS_MAX + 1):
+            fresh = join.session_key is not None and (join.fresh_transports or self._nodes.url != self._media_url)
+            asked = join.model_copy(update={"hops": hops, "fresh_transports": fresh})
+            await self._client.connect()
+            answer = (await self._client.request(asked, wire.JoinAnswer)).root
+            if isinstance(answer, wire.JoinResult):
+                return asked, answer
+            self._nodes.redirected(answer.redirect)
+            await self._use_node()
+        raise ConnectionLost("the servers send us in circles")
+
+    async def _use_node(self) -> None:
+        """The next connection goes to `_nodes.url`."""
+        await self._client.close()
+        self._client = SignalingClient(self._nodes.url, self._verify_tls)
 
     async def _build_media(self) -> None:
         """New transports, and everything that was published again on them."""
@@ -316,6 +354,12 @@ class MeetingBot:
                 await self._build_media()
             case wire.TrackMuted(track_id=track_id, muted=muted):
                 self._follow_mute(track_id, muted)
+            case wire.Moved(url=url):
+                self._nodes.moved(url)
+                await self._client.close()
+            case wire.Closed(reason=CloseReason.SERVER_SHUTDOWN) if self._nodes.several:
+                self._nodes.failed()
+                await self._client.close()
             case wire.Closed(reason=reason):
                 await self._finish(reason)
         for callback in self._callbacks.get(type(event), []):
@@ -345,9 +389,9 @@ class MeetingBot:
         """Resume with the session key; join anew if that is refused; give up after 30 s."""
         deadline = time.monotonic() + RESUME_WINDOW_S
         wait_s = FIRST_RETRY_S
+        longest_s = LONGEST_RETRY_AMONG_S if self._nodes.several else LONGEST_RETRY_S
         while True:
-            await self._client.close()
-            self._client = SignalingClient(self._url, self._verify_tls)
+            await self._use_node()
             join = self._join.model_copy(
                 update={"session_key": self._session_key, "fresh_transports": not self._media_works()}
             )
@@ -360,11 +404,13 @@ class MeetingBot:
                 elif not error.retryable:
                     await self._finish(CloseReason.CONNECTION_LOST)
                     return
+                else:
+                    self._nodes.failed()
             if time.monotonic() + wait_s > deadline:
                 await self._finish(CloseReason.CONNECTION_LOST)
                 return
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
+            wait_s = min(2 * wait_s, longest_s)
 
     async def _finish(self, reason: CloseReason) -> None:
         if self._state is BotState.CLOSED:

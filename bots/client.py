@@ -5,7 +5,7 @@ from typing import Any, TypeVar, overload
 
 import socketio
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bots.errors import BotError, ConnectionLost
 from signaling.protocol import messages as wire
@@ -13,7 +13,7 @@ from signaling.protocol import messages as wire
 ACK_TIMEOUT_S = 15.0
 EVENTS_WAITING = 1024
 
-R = TypeVar("R", bound=wire.Message)
+R = TypeVar("R", bound=BaseModel)
 _NAMES = {request: name for name, (request, _) in wire.REQUESTS.items()}
 _log = structlog.get_logger()
 

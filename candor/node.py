@@ -16,6 +16,7 @@ from candor.run_dir import run_directory
 from candor.settings import ConfigurationError, OperatorSettings, Settings
 from candor.supervisor import Supervisor, worker_count
 from sfu.channel import ChannelError, connect
+from signaling.cluster.settings import prepared_cluster
 from signaling.settings import LOOPBACK_HOST, prepared
 
 START_TIMEOUT_S = 60.0
@@ -128,6 +129,7 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
         settings = _for_lan(settings)
     try:
         signaling = prepared(settings.signaling)
+        cluster = prepared_cluster(settings.cluster, signaling)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     if signaling.port == 0:
@@ -136,13 +138,34 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
         _check_port(signaling.host, signaling.port)
     with run_directory() as run_dir:
         operator = _operator_beside(settings)
-        running = Node(settings.model_copy(update={"signaling": signaling, "operator": operator}), run_dir)
-        try:
-            await running.start()
-            await running.ready()
-            yield running
-        finally:
-            await running.stop()
+        parts = {"signaling": signaling, "operator": operator, "cluster": cluster}
+        running = Node(settings.model_copy(update=parts), run_dir)
+        async with _member(running.settings):
+            try:
+                await running.start()
+                await running.ready()
+                yield running
+            finally:
+                await running.stop()
+
+
+@contextlib.asynccontextmanager
+async def _member(settings: Settings) -> AsyncIterator[None]:
+    """A member of the cluster inside the block, if there is one. Raises ConfigurationError."""
+    if settings.cluster.redis_url is None or settings.signaling.public_url is None:
+        yield
+        return
+    from signaling.cluster.membership import Membership  # redis is not loaded for nothing
+
+    try:
+        membership = Membership(settings.cluster, settings.signaling.public_url)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    membership.start()
+    try:
+        yield
+    finally:
+        await membership.close()
 
 
 def _operator_beside(settings: Settings) -> OperatorSettings:

@@ -78,6 +78,7 @@ async def _play(role: str, index: int, run_dir: Path, settings: Settings) -> Non
             worker_count(settings),
             settings.web_root,
             video_host=bool(video_transforms(settings)),
+            cluster=settings.cluster,
         )
     elif role == "watch":
         from media_processors import watch_host

@@ -29,7 +29,7 @@ from signaling.limits import Budget, TokenBucket
 from signaling.metrics import RequestCounters
 from signaling.participants import Outlet, Participant
 from signaling.protocol.codes import CloseReason, ErrorCode
-from signaling.protocol.messages import REQUESTS, Ack, Closed, Join, JoinResult, Message
+from signaling.protocol.messages import REQUESTS, Ack, Closed, Join, JoinResult, Message, Redirect
 from signaling.settings import SignalingSettings
 
 PENDING_MAX = 64
@@ -53,8 +53,8 @@ log = structlog.get_logger()
 class Lobby(Protocol):
     """Who gives seats (`signaling.lobby.Lobby`)."""
 
-    async def join(self, request: Join, outlet: Outlet, base_url: str) -> tuple[Participant, JoinResult]:
-        """Give a seat. Raises `SignalingError`."""
+    async def join(self, request: Join, outlet: Outlet, base_url: str) -> tuple[Participant, JoinResult] | Redirect:
+        """Give a seat, or say where the room is. Raises `SignalingError`."""
 
     def socket_lost(self, participant: Participant, outlet: Outlet) -> None:
         """The socket of somebody closed."""
@@ -189,8 +189,12 @@ class Connection:
 class Gateway:
     """The Socket.IO server."""
 
-    def __init__(self, settings: SignalingSettings, lobby: Lobby, handle: Handle) -> None:
+    def __init__(
+        self, settings: SignalingSettings, lobby: Lobby, handle: Handle, origins: Callable[[], list[str]] = list
+    ) -> None:
+        """`origins`: of pages that may connect, besides those of the settings."""
         self.counters = RequestCounters()
+        self._origins = origins
         self._settings = settings
         self._lobby = lobby
         self._handle = handle
@@ -247,7 +251,7 @@ class Gateway:
     # --- sockets
 
     def _origin_allowed(self, origin: str | None, environ: dict[str, Any]) -> bool:
-        listed = [*self._settings.allowed_origins, self._settings.public_url]
+        listed = [*self._settings.allowed_origins, self._settings.public_url, *self._origins()]
         return origin_allowed(origin, environ.get("HTTP_HOST", ""), [url for url in listed if url])
 
     async def _connected(self, sid: str, environ: dict[str, Any], *_: Any) -> None:
@@ -347,7 +351,7 @@ class Gateway:
             raise RoomError(ErrorCode.ROOM_ENDED if ended else ErrorCode.NOT_JOINED, "you are not in a room")
         return await self._handle(connection.participant, request)
 
-    async def _join(self, connection: Connection, request: Join) -> JoinResult:
+    async def _join(self, connection: Connection, request: Join) -> JoinResult | Redirect:
         if connection.participant is not None:
             raise RoomError(ErrorCode.ALREADY_JOINED, "you are in a room already")
         if not connection.joins.take(time.monotonic_ns()):
@@ -355,10 +359,13 @@ class Gateway:
         connection.held = True
         began_s = time.monotonic()
         try:
-            participant, result = await self._lobby.join(request, connection, connection.base_url)
+            answer = await self._lobby.join(request, connection, connection.base_url)
         except BaseException:
             connection.discard_outbox()
             raise
+        if isinstance(answer, Redirect):
+            return answer
+        participant, result = answer
         self.counters.join_seconds.observe(time.monotonic() - began_s)
         connection.participant = participant
         connection.budget = participant.share_budget(connection.budget)
@@ -422,6 +429,8 @@ def origin_allowed(origin: str | None, host: str, listed: list[str]) -> bool:
 
 
 def _how_joined(ack: dict[str, Any]) -> str:
+    if "redirect" in ack["result"]:
+        return "redirected"
     return "resumed" if ack["result"]["resumed"] else "new"
 
 

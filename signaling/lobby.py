@@ -6,6 +6,7 @@ import time
 import structlog
 
 from signaling import auth
+from signaling.cluster.claims import Claims
 from signaling.errors import GrantError, MediaError, MessageError, RoomError, SignalingError
 from signaling.events import Event
 from signaling.insights import Insights
@@ -17,8 +18,10 @@ from signaling.protocol.messages import (
     Closed,
     Join,
     JoinResult,
+    Moved,
     ParticipantJoined,
     ParticipantLeft,
+    Redirect,
     TrackUnpublished,
     TransportReplace,
 )
@@ -36,30 +39,52 @@ class Lobby:
     """Gives seats and takes them away."""
 
     def __init__(
-        self, settings: SignalingSettings, rooms: Rooms, media: MediaPlane, insights: Insights, ice: IceServers
+        self,
+        settings: SignalingSettings,
+        rooms: Rooms,
+        media: MediaPlane,
+        insights: Insights,
+        ice: IceServers,
+        claims: Claims,
     ) -> None:
         self._settings = settings
         self._rooms = rooms
         self._ice = ice
         self._media = media
         self._insights = insights
+        self._claims = claims
 
     # --- in
 
-    async def join(self, request: Join, outlet: Outlet, base_url: str) -> tuple[Participant, JoinResult]:
-        """Give a seat, or the old one back. `base_url` is how this client reaches us. Raises `SignalingError`."""
+    async def join(self, request: Join, outlet: Outlet, base_url: str) -> tuple[Participant, JoinResult] | Redirect:
+        """Give a seat, or the old one back, or say where the room is. Raises `SignalingError`.
+
+        `base_url` is how this client reaches us.
+        """
         if request.protocol_version != PROTOCOL_VERSION:
             raise MessageError(ErrorCode.BAD_MESSAGE, f"protocol_version: this server speaks {PROTOCOL_VERSION}")
+        grant = self._grant(request) if request.session_key is None else None
         settled = await self._media.settled()
+        try:
+            url = await self._claims.claim(request.room_id, request.hops)
+            if url is not None:
+                return Redirect(redirect=url)
+            return await self._sit_down(request, grant, outlet, base_url, settled)
+        finally:
+            self._claims.unused(request.room_id)
+
+    async def _sit_down(
+        self, request: Join, grant: auth.Grant | None, outlet: Outlet, base_url: str, settled: bool
+    ) -> tuple[Participant, JoinResult]:
+        """In a room that is on this machine."""
         if request.session_key is not None:
             participant = self._seat_of(request, settled)
             key = await self._resume(participant, request, outlet)
             return participant, self._result(participant, key, base_url, resumed=True)
-        participant, key = await self._enter(request, outlet)
+        participant, key = await self._enter(request, grant, outlet)
         return participant, self._result(participant, key, base_url, resumed=False)
 
-    async def _enter(self, request: Join, outlet: Outlet) -> tuple[Participant, str]:
-        grant = self._grant(request)
+    async def _enter(self, request: Join, grant: auth.Grant | None, outlet: Outlet) -> tuple[Participant, str]:
         room = self._rooms.find(request.room_id)
         if room is not None:
             self._admit(room, grant)
@@ -192,6 +217,7 @@ class Lobby:
             ice_servers=self._ice.of(participant.id),
             protocol_version=PROTOCOL_VERSION,
             invite_url=self.invite_url(participant, base_url),
+            nodes=self._claims.others,
         )
 
     def invite_url(self, participant: Participant, base_url: str) -> str:
@@ -271,6 +297,18 @@ class Lobby:
         room.end()
         for participant in list(room.participants.values()):
             self.dismiss(participant, CloseReason.ROOM_ENDED, tell=True)
+
+    def hand_over(self, room: Room, url: str | None) -> None:
+        """The room goes on on another machine (None: which one is not known), and everybody is sent there."""
+        room.end()
+        for participant in list(room.participants.values()):
+            participant.send(Moved(url=url))
+            participant.leave(CloseReason.MOVED)
+            for track_id in list(participant.tracks):
+                self._forget_track(room, track_id)
+            self._rooms.remove(participant)
+            self._media.drop_participant(room, participant.id, CloseReason.MOVED)
+        self._close(room)
 
     def _close(self, room: Room) -> None:
         self._rooms.close(room)

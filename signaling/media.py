@@ -6,7 +6,7 @@ is new or was out of reach. A worker keeps our notes, so that a signaling proces
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,8 +103,12 @@ class Worker:
 class MediaPlane:
     """All workers of this node."""
 
-    def __init__(self, paths: list[Path], events: MediaEvents) -> None:
+    def __init__(
+        self, paths: list[Path], events: MediaEvents, noted: Callable[[str], None] = lambda room_id: None
+    ) -> None:
+        """`noted` hears the id of a room whenever the notes on it, or on somebody in it, change."""
         self._workers = [Worker(index, path, events) for index, path in enumerate(paths)]
+        self._noted = noted
         self._settled_by_s = 0.0
 
     def start(self) -> None:
@@ -153,6 +157,7 @@ class MediaPlane:
             return
         desired = self._workers[room.worker].desired
         desired.want("put_room", room.id, lambda: _put_room(room))
+        self._noted(room.id)
 
     def keep_participant(self, room: Room, participant: Participant) -> None:
         """Keep our notes about somebody on their worker, unless they are gone."""
@@ -160,6 +165,7 @@ class MediaPlane:
             return
         desired = self._workers[room.worker].desired
         desired.want("put_participant", participant.id, lambda: _put_participant(participant))
+        self._noted(room.id)
 
     def keep_open(self, room: Room, participant: Participant) -> None:
         """Keep a subscribe transport, unless its owner is gone."""
@@ -182,6 +188,7 @@ class MediaPlane:
 
         Raises `MediaError`, or `RoomError` if they were removed meanwhile.
         """
+        self._noted(room.id)
         desired = self._workers[room.worker].desired
         steps: list[tuple[str, str, Build]] = [
             ("put_room", room.id, lambda: _put_room(room)),
@@ -268,11 +275,13 @@ class MediaPlane:
         desired = self._workers[room.worker].desired
         drop = messages.DropParticipant(participant_id=participant_id, reason=reason.value)
         desired.want_once("drop_participant", participant_id, lambda: drop)
+        self._noted(room.id)
 
     def drop_room(self, worker: int, room_id: str) -> None:
         """Close all that a room has on its worker."""
         drop = messages.DropRoom(room_id=room_id)
         self._workers[worker].desired.want_once("drop_room", room_id, lambda: drop)
+        self._noted(room_id)
 
     # --- what is asked once, by a client
 

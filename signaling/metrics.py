@@ -32,7 +32,7 @@ class RequestCounters:
         self.requests: Counter[tuple[str, str]] = Counter()
         """By request (`unknown`, if there is none of that name) and result: ok, or the code of the error."""
         self.joins: Counter[str] = Counter()
-        """By result: `new`, `resumed`, or the code of the error."""
+        """By result: `new`, `resumed`, `redirected`, or the code of the error."""
         self.join_seconds = Histogram(
             "candor_join_seconds",
             "From the request to the answer with the room, of joins that succeeded",
@@ -86,7 +86,7 @@ class SignalingMetrics(Collector):
         for labels, count in counters.requests.items():
             requests.add_metric(labels, count)
         yield requests
-        text = "Requests to join; result: new, resumed, or the code of the error"
+        text = "Requests to join; result: new, resumed, redirected, or the code of the error"
         yield _counter("candor_joins", text, "result", counters.joins)
         yield _counter("candor_sockets_cut", "Sockets that the server cut", "reason", counters.cut)
         left = {reason.value: self._rooms.closed[reason] for reason in CloseReason}

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from sfu.channel import messages as channel
 from sfu.channel.messages import ChannelMessage, Snapshot
+from signaling.cluster.records import RoomRecord
 from signaling.insights import Insights
 from signaling.lobby import Lobby
 from signaling.media import MediaPlane
@@ -61,6 +62,20 @@ class Recovery:
             self._adopt_track(track)
         for room in list(self._rooms.on_worker(worker)):
             self._finish_adoption(room)
+
+    def restore(self, room_id: str, record: RoomRecord) -> None:
+        """Open a room that another machine had: everybody is away and has the resume window to come here.
+
+        Their tracks are gone, and with them the alerts that rest on them. Raises `MediaError` if no worker is ready.
+        """
+        room = self._rooms.open(room_id, self._media.place(self._rooms))
+        room.restore(record.room)
+        for participant_id, notes in record.participants.items():
+            participant = Participant.adopted(room_id, participant_id, notes)
+            participant.alerts.clear()
+            participant.needs_new_transports = True
+            self._rooms.enter(room, participant)
+        self._finish_adoption(room)
 
     def _adopt_room(self, worker: int, room_id: str, state: dict[str, object]) -> None:
         if self._rooms.find(room_id) is not None:

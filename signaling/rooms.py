@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from media_processors.findings import ProcessorInfo, ProcessorStatus
 from signaling.chat import ChatHistory
-from signaling.errors import RoomError
+from signaling.errors import MediaError, RoomError, SignalingError
 from signaling.events import Event
 from signaling.participants import Participant, Track
 from signaling.protocol.codes import CloseReason, ErrorCode
@@ -140,7 +140,7 @@ class Rooms:
         self._rooms.pop(room.id, None)
 
     def of(self, participant: Participant) -> Room:
-        """The room in which somebody is. Raises `RoomError` if they are in none any more."""
+        """The room in which somebody is. Raises `SignalingError` if they are in none any more."""
         room = self._rooms.get(participant.room_id)
         if room is None or participant.gone:
             raise not_here(participant)
@@ -184,7 +184,9 @@ class Rooms:
         return [room for room in self._rooms.values() if room.worker == worker]
 
 
-def not_here(participant: Participant) -> RoomError:
+def not_here(participant: Participant) -> SignalingError:
     """The error for somebody who is in no room any more."""
+    if participant.close_reason is CloseReason.MOVED:
+        return MediaError(ErrorCode.MEDIA_UNAVAILABLE, "the room is moving to another server; try again in a moment")
     ended = participant.close_reason is CloseReason.ROOM_ENDED
     return RoomError(ErrorCode.ROOM_ENDED if ended else ErrorCode.NOT_JOINED, "you are not in the room")

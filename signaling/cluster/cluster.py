@@ -9,11 +9,12 @@ import weakref
 from collections.abc import Callable
 
 import structlog
+from aiohttp import web
 from pydantic import ValidationError
 
 from signaling.cluster.keeper import Keeper
 from signaling.cluster.lease import Lease
-from signaling.cluster.peers import Peers
+from signaling.cluster.peers import PATH, Peers
 from signaling.cluster.records import RoomRecord
 from signaling.cluster.settings import ClusterSettings
 from signaling.cluster.store import Beat, Elsewhere, Free, Load, Node, Owned, Settling, Store, StoreError
@@ -55,10 +56,11 @@ class Cluster:
         self._restore: Restore
         self._hand_over: HandOver
 
-    def attach(self, restore: Restore, hand_over: HandOver) -> None:
-        """Who opens a room from notes, and who sends everybody in a room elsewhere (None: to any other machine)."""
+    def attach(self, restore: Restore, hand_over: HandOver, app: web.Application) -> None:
+        """Who opens a room from notes, who sends everybody elsewhere (None: to any other machine), and where we answer."""
         self._restore = restore
         self._hand_over = hand_over
+        app.router.add_get(PATH, self._say_what_is_seen)
 
     def start(self) -> None:
         """Begin to beat and to write."""
@@ -79,6 +81,9 @@ class Cluster:
                 await self._keeper.finish_all()
         except TimeoutError:
             log.warning("cluster_notes_lost", rooms=len(self._keeper.fences))
+        if self._pinging is not None:
+            self._pinging.cancel()
+            await asyncio.gather(self._pinging, return_exceptions=True)
         await self._store.close()
 
     # --- what the lobby asks
@@ -246,11 +251,11 @@ class Cluster:
 
     # --- what other machines ask
 
-    async def sees_redis(self) -> bool:
+    async def _say_what_is_seen(self, _: web.Request) -> web.Response:
         """Whether Redis answers now; who asks meanwhile shares the answer."""
         if self._pinging is None or self._pinging.done():
             self._pinging = asyncio.create_task(self._ping(), name="cluster-ping")
-        return await asyncio.shield(self._pinging)
+        return web.json_response({"redis": await asyncio.shield(self._pinging)}, headers={"Cache-Control": "no-store"})
 
     async def _ping(self) -> bool:
         try:

@@ -56,7 +56,7 @@ def prepared_cluster(settings: ClusterSettings, signaling: SignalingSettings) ->
         return settings
     if signaling.public_url is None:
         raise ValueError("cluster.redis_url needs signaling.public_url: other machines send clients there")
-    if not signaling.open_rooms and signaling.secret is None:
-        raise ValueError("cluster.redis_url needs signaling.secret, the same on every machine")
+    if signaling.lan:
+        raise ValueError("cluster.redis_url and signaling.lan do not go together: every machine needs the same secret")
     names = {"node_id": settings.node_id or secrets.token_hex(6), "incarnation": secrets.token_hex(8)}
     return settings.model_copy(update=names)

@@ -41,3 +41,4 @@ class CloseReason(StrEnum):
     CONNECTION_LOST = "connection_lost"
     TOKEN_EXPIRED = "token_expired"  # a code, not a secret  # nosec B105
     SERVER_SHUTDOWN = "server_shutdown"
+    MOVED = "moved"

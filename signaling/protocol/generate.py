@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from signaling.protocol import codes, messages
@@ -37,7 +38,7 @@ Schema = dict[str, Any]
 
 def collect_schemas() -> dict[str, Schema]:
     """JSON Schema of every type on the wire, by name. Whatever only the server sends has all its fields `required`."""
-    wanted: dict[tuple[type[messages.Message], JsonSchemaMode], None] = {}
+    wanted: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {}
     for request, result in messages.REQUESTS.values():
         wanted[request, "validation"] = None
         if result is not None:

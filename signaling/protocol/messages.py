@@ -7,7 +7,7 @@ An ack is `Ack`: `{ok: true, result}` or `{ok: false, error: {code, message, ret
 from typing import Annotated, Any, Literal
 from unicodedata import category
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from media_processors.findings import Finding, ProcessorInfo, ProcessorStatus
 from signaling.protocol.codes import CloseReason, ErrorCode
@@ -15,6 +15,9 @@ from signaling.protocol.codes import CloseReason, ErrorCode
 PROTOCOL_VERSION = 1
 SDP_MAX_BYTES = 256 * 1024
 INT_MAX = 2**31 - 1  # what the channel to a worker can carry, with much to spare
+
+HOPS_MAX = 3
+"""How often a client follows redirects in a row before it waits."""
 
 JOINERS = frozenset("\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}")  # Persian, scripts of India, and emoji need them
 
@@ -133,6 +136,7 @@ class Join(Message):
         default=False, description="on resume: my connections are gone (page refresh), forget them and start new ones"
     )
     stable_ssrcs: bool = Field(default=False, description="aiortc clients: a reused m-line keeps its first SSRC")
+    hops: int = Field(default=0, ge=0, le=HOPS_MAX, description="how many redirects in a row led here")
     protocol_version: int = Field(default=PROTOCOL_VERSION, ge=0, le=INT_MAX)
 
 
@@ -147,6 +151,17 @@ class JoinResult(Message):
     ice_servers: list[IceServer]
     protocol_version: int
     invite_url: str
+    nodes: list[str] = Field(description="other servers that may know this room when this one cannot be reached")
+
+
+class Redirect(Message):
+    """The room lives on another server: close this connection and send the same `join`, one hop more, there."""
+
+    redirect: str = Field(description="its origin, e.g. https://b.meet.example")
+
+
+class JoinAnswer(RootModel[JoinResult | Redirect]):
+    """You are in, or you shall ask elsewhere."""
 
 
 class Leave(Message):
@@ -243,8 +258,8 @@ class ReportQuality(Message):
     freezes: int = Field(default=0, ge=0, le=INT_MAX)
 
 
-REQUESTS: dict[str, tuple[type[Message], type[Message] | None]] = {
-    "join": (Join, JoinResult),
+REQUESTS: dict[str, tuple[type[Message], type[BaseModel] | None]] = {
+    "join": (Join, JoinAnswer),
     "leave": (Leave, None),
     "publish": (Publish, PublishResult),
     "subscribe_answer": (SubscribeAnswer, None),
@@ -377,6 +392,12 @@ class IceServersChanged(Message):
     ice_servers: list[IceServer]
 
 
+class Moved(Message):
+    """The room lives on another server now: close this connection and resume there, with fresh transports."""
+
+    url: str | None = Field(description="its origin; null: ask the `nodes` of the last `JoinResult`")
+
+
 class Closed(Message):
     """You are no longer in the room. After `removed`, `room_ended` and `duplicate_identity` resuming is refused."""
 
@@ -397,6 +418,7 @@ EVENTS: dict[str, type[Message]] = {
     "room_changed": RoomChanged,
     "connection_quality": ConnectionQuality,
     "transport_replace": TransportReplace,
+    "moved": Moved,
     "ice_servers_changed": IceServersChanged,
     "closed": Closed,
 }

@@ -198,6 +198,7 @@ class MockMeeting:
             ice_servers=[],
             protocol_version=messages.PROTOCOL_VERSION,
             invite_url=f"{self.url}/r/{request.room_id}",
+            nodes=[],
         )
 
     async def _leave(self, _: messages.Leave) -> None:

@@ -90,6 +90,7 @@ class ScriptedServer:
             ice_servers=[],
             protocol_version=wire.PROTOCOL_VERSION,
             invite_url="",
+            nodes=[],
         )
 
 

@@ -32,7 +32,7 @@ const identity = { roomId: 'room', name: 'Mira', token: null, sessionKey: 'from 
 const joined = (): Answer => {
   const self = { participant_id: 'me', name: 'Mira', host: false, bot: false, joined_at: '', tracks: own };
   const room = { room_id: 'room', locked: false, participants: [self], processors: [], processor_status: [], chat: [] };
-  const rest = { host: false, resumed: true, ice_servers: [], protocol_version: 1, invite_url: '' };
+  const rest = { host: false, resumed: true, ice_servers: [], protocol_version: 1, invite_url: '', nodes: [] };
   return { ok: true, result: { ...rest, participant_id: 'me', session_key: 'new', room } };
 };
 const ownTrack = (source: TrackInfo['source'], muted = false): TrackInfo => {

@@ -110,7 +110,7 @@ describe('consent', () => {
   test('what was switched off elsewhere while the connection was lost does not come back with it', () => {
     const room = { room_id: 'room', locked: false, participants: [], processors: [], chat: [] };
     const statusNow = [status('prosody', 'me-mic', 'on'), status('expression', 'me-cam', 'off')];
-    const about = { participant_id: 'me', host: false, session_key: '', ice_servers: [], protocol_version: 1, invite_url: '' };
+    const about = { participant_id: 'me', host: false, session_key: '', ice_servers: [], protocol_version: 1, invite_url: '', nodes: [] };
     const result = { ...about, resumed: true, room: { ...room, processor_status: statusNow } };
     const state = play(...found, { type: 'connection_lost', nowMs: 1 }, { type: 'joined', result });
     expect(kinds(state)).toEqual(['prosody']);

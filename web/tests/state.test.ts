@@ -32,6 +32,7 @@ const result = (change: Partial<JoinResult> = {}): JoinResult => ({
   ice_servers: [],
   protocol_version: 1,
   invite_url: 'https://example.org/r/room',
+  nodes: [],
   room: {
     room_id: 'room',
     locked: false,

@@ -1,7 +1,8 @@
 // A meeting from join to leave. Turns what happens on the wire into actions for one store; draws nothing.
 
 import type { LocalMedia } from './media';
-import type { JoinResult, Moderate, Requests, Tile } from './protocol';
+import type { JoinAnswer, JoinResult, Moderate, Requests, Tile } from './protocol';
+import { Nodes } from './nodes';
 import { PROTOCOL_VERSION } from './protocol';
 import { RequestError, Signaling, type FailureCode } from './signaling';
 import { restartDelayMs } from './path';
@@ -11,6 +12,10 @@ import { Transports } from './transports';
 const QUALITY_EVERY_MS = 3000;
 const TILES_AFTER_MS = 200;
 const LEAVE_WAIT_MS = 1500;
+const NEXT_NODE_AFTER_MS = 500;
+/** A stranger waits as long as the others may need to learn that a server has died. */
+const STRANGER_MISSES = 16;
+const HOPS_MAX = 3;
 
 export interface Identity {
   roomId: string;
@@ -46,6 +51,14 @@ export class MeetingClient {
   /** How often entering was put off since it last succeeded. */
   #delays = 0;
   #reopenTimer = 0;
+  readonly #nodes: Nodes;
+  /** Where the transports lead. */
+  #mediaUrl = '';
+  /** Redirects in a row that led here. */
+  #hops = 0;
+  /** Servers in a row that could not be reached before anybody let us in. */
+  #misses = 0;
+  #nextNodeTimer = 0;
   #transports: Transports | null = null;
   #iceServers: RTCIceServer[] = [];
   /** Offers wait for it: the transports that they are for exist once we have entered. */
@@ -58,6 +71,7 @@ export class MeetingClient {
   constructor(media: LocalMedia, events: MeetingEvents, url?: string) {
     this.#media = media;
     this.#events = events;
+    this.#nodes = new Nodes(url);
     this.#signaling = new Signaling(url);
     this.#signaling.onConnection((up) => this.#onConnection(up));
     this.#listen();
@@ -115,13 +129,57 @@ export class MeetingClient {
 
   #onConnection(up: boolean): void {
     if (up && this.#identity !== null) {
+      this.#clearNextNode();
       this.#entered = this.#enter(this.#identity);
-    } else if (this.#phase === 'joining' && this.#identity?.sessionKey === null) {
+      return;
+    }
+    this.#tryNextNodeSoon();
+    if (this.#phase === 'joining' && this.#identity?.sessionKey === null) {
+      if (this.#nodes.several && this.#misses++ < STRANGER_MISSES) return;
       // Somebody who comes back after a page refresh waits instead: the server may be the one that restarts.
       this.#refuse('disconnected');
     } else if (this.#phase === 'inside') {
       this.#events.dispatch({ type: 'connection_lost', nowMs: performance.now() });
     }
+  }
+
+  /** Where there are several servers, another one may go on with the room at any moment. */
+  #tryNextNodeSoon(): void {
+    if (!this.#nodes.several || this.#identity === null || this.#nextNodeTimer !== 0) return;
+    this.#nextNodeTimer = window.setTimeout(() => {
+      this.#nodes.failed();
+      this.#goToNode();
+    }, NEXT_NODE_AFTER_MS);
+  }
+
+  #clearNextNode(): void {
+    window.clearTimeout(this.#nextNodeTimer);
+    this.#nextNodeTimer = 0;
+  }
+
+  #goToNode(): void {
+    this.#clearNextNode();
+    window.clearTimeout(this.#reopenTimer);
+    this.#signaling.goTo(this.#nodes.url);
+  }
+
+  #onRedirect(url: string): void {
+    this.#nodes.redirected(url);
+    if (this.#hops < HOPS_MAX) {
+      this.#hops += 1;
+      this.#goToNode();
+    } else {
+      // In circles, as for the moment in which a server is gone and the others do not know it yet.
+      this.#hops = 0;
+      this.#tryNextNodeSoon();
+    }
+  }
+
+  #onMoved(url: string | null): void {
+    if (this.#phase !== 'inside') return;
+    this.#events.dispatch({ type: 'connection_lost', nowMs: performance.now() });
+    this.#nodes.moved(url);
+    this.#goToNode();
   }
 
   async #enter(identity: Identity): Promise<void> {
@@ -130,6 +188,10 @@ export class MeetingClient {
       const result = await this.#requestJoin(identity);
       // Given up in the meantime.
       if (this.#identity !== identity) return;
+      if ('redirect' in result) {
+        this.#onRedirect(result.redirect);
+        return;
+      }
       mine = { ...identity, sessionKey: result.session_key };
       this.#identity = mine;
       this.#events.onSessionKey(result.session_key);
@@ -148,17 +210,26 @@ export class MeetingClient {
     } else if (code !== 'disconnected') {
       // A new connection asks again: on this one the server may believe that we have joined.
       this.#signaling.close();
-      this.#reopenTimer = window.setTimeout(() => this.#signaling.open(), restartDelayMs(this.#delays++));
+      this.#clearNextNode();
+      const delayMs = this.#nodes.several ? NEXT_NODE_AFTER_MS : restartDelayMs(this.#delays++);
+      this.#reopenTimer = window.setTimeout(() => this.#reopen(), delayMs);
     }
   }
 
-  async #requestJoin(identity: Identity): Promise<JoinResult> {
+  #reopen(): void {
+    this.#nodes.failed();
+    if (this.#nodes.several) this.#signaling.goTo(this.#nodes.url);
+    this.#signaling.open();
+  }
+
+  async #requestJoin(identity: Identity): Promise<JoinAnswer> {
     const join: Requests['join']['request'] = {
       room_id: identity.roomId,
       name: identity.name,
       token: identity.token,
       session_key: identity.sessionKey,
-      fresh_transports: this.#transports === null,
+      fresh_transports: this.#transports === null || this.#mediaUrl !== this.#nodes.url,
+      hops: this.#hops,
       protocol_version: PROTOCOL_VERSION,
     };
     try {
@@ -172,7 +243,10 @@ export class MeetingClient {
 
   #onJoined(identity: Identity, result: JoinResult): void {
     this.#phase = 'inside';
-    this.#delays = 0;
+    this.#delays = this.#hops = this.#misses = 0;
+    this.#nodes.joined(result.nodes);
+    const sameServer = this.#mediaUrl === this.#nodes.url;
+    this.#mediaUrl = this.#nodes.url;
     this.#selfId = result.participant_id;
     this.#iceServers = result.ice_servers.map(toIceServer);
     this.#events.dispatch({ type: 'joined', result });
@@ -182,7 +256,7 @@ export class MeetingClient {
       this.#events.dispatch({ type: 'participant_joined', participant });
     }
     this.#followRoom(result);
-    if (result.resumed && this.#transports !== null) {
+    if (result.resumed && sameServer && this.#transports !== null) {
       this.#transports.useIceServers(this.#iceServers);
       this.#transports.restart();
     } else {
@@ -235,6 +309,7 @@ export class MeetingClient {
       this.#iceServers = m.ice_servers.map(toIceServer);
       this.#transports?.useIceServers(this.#iceServers);
     });
+    signaling.on('moved', ({ url }) => this.#onMoved(url));
     signaling.on('participant_joined', ({ participant }) => dispatch({ type: 'participant_joined', participant }));
     signaling.on('participant_left', (m) => dispatch({ type: 'participant_left', participantId: m.participant_id, nowMs: performance.now() }));
     signaling.on('track_published', ({ track }) => dispatch({ type: 'track_published', track }));
@@ -253,8 +328,8 @@ export class MeetingClient {
       dispatch({ type: 'quality', participantId: m.participant_id, score: m.score, layers: m.layers });
     });
     signaling.on('closed', ({ reason }) => {
-      // After these two the same session may come back: a reconnect is tried and the person is not bothered.
-      if (reason !== 'server_shutdown' && reason !== 'connection_lost') this.#finish(reason);
+      // After these the same session may come back: a reconnect is tried and the person is not bothered.
+      if (reason !== 'server_shutdown' && reason !== 'connection_lost' && reason !== 'moved') this.#finish(reason);
     });
   }
 
@@ -328,7 +403,8 @@ export class MeetingClient {
     this.#transports = null;
     this.#tiles.clear();
     this.#own.clear();
-    this.#delays = 0;
+    this.#delays = this.#hops = this.#misses = 0;
+    this.#clearNextNode();
     window.clearTimeout(this.#reopenTimer);
     window.clearTimeout(this.#tilesTimer);
     window.clearInterval(this.#qualityTimer);

@@ -52,7 +52,7 @@ export interface ChatMessage {
 }
 
 /** Why a participant is no longer in the room. */
-export type CloseReason = "left" | "duplicate_identity" | "removed" | "room_ended" | "connection_lost" | "token_expired" | "server_shutdown";
+export type CloseReason = "left" | "duplicate_identity" | "removed" | "room_ended" | "connection_lost" | "token_expired" | "server_shutdown" | "moved";
 
 /** You are no longer in the room. After `removed`, `room_ended` and `duplicate_identity` resuming is refused. */
 export interface Closed {
@@ -199,8 +199,13 @@ export interface Join {
   fresh_transports?: boolean;
   /** aiortc clients: a reused m-line keeps its first SSRC */
   stable_ssrcs?: boolean;
+  /** how many redirects in a row led here */
+  hops?: number;
   protocol_version?: number;
 }
+
+/** You are in, or you shall ask elsewhere. */
+export type JoinAnswer = JoinResult | Redirect;
 
 /** Who you are, what the room looks like, and the key for coming back. */
 export interface JoinResult {
@@ -212,6 +217,8 @@ export interface JoinResult {
   ice_servers: IceServer[];
   protocol_version: number;
   invite_url: string;
+  /** other servers that may know this room when this one cannot be reached */
+  nodes: string[];
 }
 
 /** Which layer of a video track is being received, and why not a higher one. */
@@ -229,6 +236,12 @@ export interface Moderate {
   action: "mute" | "remove" | "lock" | "unlock" | "end";
   participant_id?: string | null;
   track_id?: string | null;
+}
+
+/** The room lives on another server now: close this connection and resume there, with fresh transports. */
+export interface Moved {
+  /** its origin; null: ask the `nodes` of the last `JoinResult` */
+  url: string | null;
 }
 
 /** Mute or unmute an own track. */
@@ -347,6 +360,12 @@ export interface PublishedTrack {
   source: "microphone" | "music" | "camera" | "screen" | "screen_audio";
   /** true mutes; false leaves a known track as it is, `mute` unmutes */
   muted?: boolean;
+}
+
+/** The room lives on another server: close this connection and send the same `join`, one hop more, there. */
+export interface Redirect {
+  /** its origin, e.g. https://b.meet.example */
+  redirect: string;
 }
 
 /** What the client measures of its reception, every few seconds; shown as connection quality to everybody. */
@@ -540,7 +559,7 @@ export type Ack<T> = { ok: true; result: T } | { ok: false; error: WireError };
 
 /** Client to server: event name -> what is sent, and what a successful ack carries. */
 export interface Requests {
-  join: { request: Join; result: JoinResult };
+  join: { request: Join; result: JoinAnswer };
   leave: { request: Leave; result: null };
   publish: { request: Publish; result: PublishResult };
   subscribe_answer: { request: SubscribeAnswer; result: null };
@@ -568,6 +587,7 @@ export interface Events {
   room_changed: RoomChanged;
   connection_quality: ConnectionQuality;
   transport_replace: TransportReplace;
+  moved: Moved;
   ice_servers_changed: IceServersChanged;
   closed: Closed;
 }

@@ -22,7 +22,9 @@ export class RequestError extends Error {
 }
 
 export class Signaling {
-  readonly #socket: Socket;
+  #socket: Socket;
+  readonly #handlers: [event: string, handler: (message: never) => void][] = [];
+  #onUp: (up: boolean) => void = () => undefined;
   /** Between `open()` and `close()`. */
   #wanted = false;
   /** Wall clock, because others may stand still while the machine sleeps. */
@@ -30,7 +32,20 @@ export class Signaling {
   #hiddenAtMs = 0;
 
   /** `url`: the server's origin; left out, the page's own. */
-  constructor(url?: string) {
+  constructor(url = '') {
+    this.#socket = this.#socketTo(url);
+  }
+
+  /** From now on talk to another server, over a new connection if there is to be one. */
+  goTo(url: string): void {
+    const old = this.#socket;
+    this.#socket = this.#socketTo(url);
+    old.disconnect();
+    if (this.#wanted) this.#socket.connect();
+  }
+
+  /** A socket that is heard as long as it is ours. */
+  #socketTo(url: string): Socket {
     const options = {
       autoConnect: false,
       transports: ['websocket', 'polling'],
@@ -39,12 +54,29 @@ export class Signaling {
       reconnectionDelayMax: 3000,
       timeout: 8000,
     };
-    this.#socket = url === undefined ? io(options) : io(url, options);
-    const manager = this.#socket.io;
-    manager.on('open', () => {
-      manager.engine.on('packet', () => {
+    const socket = url === '' ? io(options) : io(url, options);
+    socket.io.on('open', () => {
+      socket.io.engine.on('packet', () => {
         this.#heardAtMs = Date.now();
       });
+    });
+    const tell = (up: boolean) => {
+      if (socket === this.#socket) this.#onUp(up);
+    };
+    socket.on('connect', () => tell(true));
+    socket.on('disconnect', (reason) => {
+      tell(false);
+      // Socket.IO itself comes back after every loss but this one. After `closed` we have disconnected ourselves.
+      if (reason === 'io server disconnect' && this.#wanted && socket === this.#socket) socket.connect();
+    });
+    socket.on('connect_error', () => tell(false));
+    for (const [event, handler] of this.#handlers) this.#listen(socket, event, handler);
+    return socket;
+  }
+
+  #listen(socket: Socket, event: string, handler: (message: never) => void): void {
+    socket.on(event, (message: unknown) => {
+      if (socket === this.#socket) handler(message as never);
     });
   }
 
@@ -64,17 +96,12 @@ export class Signaling {
 
   /** Called with true at every (re)connection and with false at every loss, whoever caused it. */
   onConnection(handler: (up: boolean) => void): void {
-    this.#socket.on('connect', () => handler(true));
-    this.#socket.on('disconnect', (reason) => {
-      handler(false);
-      // Socket.IO itself comes back after every loss but this one. After `closed` we have disconnected ourselves.
-      if (reason === 'io server disconnect' && this.#wanted) this.#socket.connect();
-    });
-    this.#socket.on('connect_error', () => handler(false));
+    this.#onUp = handler;
   }
 
   on<K extends keyof Events>(event: K, handler: (message: Events[K]) => void): void {
-    this.#socket.on(event as string, handler);
+    this.#handlers.push([event, handler]);
+    this.#listen(this.#socket, event, handler);
   }
 
   /**

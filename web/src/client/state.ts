@@ -31,8 +31,8 @@ export type Phase = 'outside' | 'joining' | 'inside' | 'reconnecting' | 'closed'
 /** `blocked`: ICE never came up, which almost always means a network without UDP. `lost`: it was up, and is being restarted. */
 export type MediaPath = 'idle' | 'connecting' | 'connected' | 'lost' | 'blocked';
 
-/** Why a meeting is over. After the other two reasons of the protocol the same session comes back. */
-export type FinalReason = Exclude<CloseReason, 'connection_lost' | 'server_shutdown'>;
+/** Why a meeting is over. After the other reasons of the protocol the same session comes back. */
+export type FinalReason = Exclude<CloseReason, 'connection_lost' | 'server_shutdown' | 'moved'>;
 
 export const MAX_CHAT_LINES = 200;
 export const MAX_NAMES = 1000;
