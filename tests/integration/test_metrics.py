@@ -16,7 +16,7 @@ from candor.node import Node
 from tests.e2e.meeting_kit import Ear, speech
 from tests.until import until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 Key = tuple[str, frozenset[tuple[str, str]]]
 HISTOGRAM_ENDINGS = ("_bucket", "_count", "_sum")
@@ -93,9 +93,9 @@ async def test_a_call_is_seen_and_a_dead_worker_too(server: Node) -> None:
             _check_silence_about_people(
                 seen.page, [speaker.participant_id, microphone.track_id, "Speaker", '"metrics"']
             )
+            await _check_bypass(server, ear, microphone.track_id)
             await _check_death_and_return(server)
             await ear.hears(microphone.track_id, 25, 60)
-            await _check_bypass(server, ear, microphone.track_id)
 
     async def left() -> str:
         return "" if (await scrape(server))("candor_rooms", "signaling") == 0 else "the end of the room"
@@ -147,16 +147,11 @@ async def _check_death_and_return(server: Node) -> None:
 async def _check_bypass(server: Node, ear: Ear, track_id: str) -> None:
     """The path host and its spare die: what goes around them is counted in seconds."""
 
-    async def processed() -> str:
-        count = (await scrape(server))("candor_path_packets_total", "worker-0", outcome="processed")
-        return "" if count > 0 else "processed sound"
-
     async def bypassed() -> str:
         seen = await scrape(server)
         seconds = seen("candor_bypass_seconds_total", "worker-0", kind="audio", reason="host_is_gone")
         return "" if seconds > 0 and seen("candor_hard_bypasses_total", "worker-0") > 0 else "seconds of bypass"
 
-    await until(processed, 60)
     for pid in (server.supervisor.spare_pid("path"), server.supervisor.pid("path")):
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
