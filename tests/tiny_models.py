@@ -134,6 +134,30 @@ def whisper(folder: Path, labels: Sequence[str], sizes: Sizes) -> None:
     transformers.WhisperFeatureExtractor().save_pretrained(folder)
 
 
+def say_always(root: Path, entry: ModelEntry, folder: Path, text: str) -> None:
+    """Change an installed Whisper's weights so that it says `text` (ASCII), whatever it hears.
+
+    Its blocks add nothing, its positions outweigh its tokens, and each position is the token that follows it.
+    """
+    tokenizer = transformers.WhisperTokenizer.from_pretrained(folder)
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(folder)
+    decoder = model.model.decoder
+    begin = tokenizer.convert_tokens_to_ids(["<|en|>", "<|transcribe|>", "<|notimestamps|>"])
+    said = [*begin, *tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+    with torch.no_grad():
+        for layer in decoder.layers:
+            for part in (layer.self_attn.out_proj, layer.encoder_attn.out_proj, layer.fc2):
+                part.weight.zero_()
+                part.bias.zero_()
+        directions = torch.nn.functional.layer_norm(
+            torch.randn(decoder.embed_tokens.weight.shape), (model.config.d_model,)
+        )
+        decoder.embed_tokens.weight.copy_(directions)
+        decoder.embed_positions.weight[: len(said)] = 100 * directions[said]
+    model.save_pretrained(folder)
+    lock(root, entry, folder)
+
+
 def _whisper_tokenizer(folder: Path) -> Any:
     vocabulary = {token: index for index, token in enumerate(sorted(bytes_to_unicode().values()))}
     specials = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{name}|>" for name in LANGUAGES)]
