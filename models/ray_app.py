@@ -48,6 +48,10 @@ from models.store import Store
 
 CHANGE_COMMAND = "serve deploy FILE, with another user_config"
 HEALTH_S = 5.0
+MAX_OPEN = 1_000
+"""Questions that one ingress has open; Serve's proxy holds further ones back."""
+QUIET = {"enable_access_log": False}
+"""A line per question is more than the question is worth."""
 
 log = structlog.get_logger()
 
@@ -182,8 +186,15 @@ def build(settings: RaySettings) -> serve.Application:
         pocketsphinx_decoders=settings.pocketsphinx_decoders,
     )
     replicas = {model.name: _deployment(model, shared) for model in settings.models}
-    ingress = serve.deployment(Ingress, num_replicas=settings.ingress_replicas, max_ongoing_requests=1_000)
-    return ingress.options(name="candor", ray_actor_options={"num_cpus": 0}).bind(settings, replicas)
+    ingress = serve.deployment(
+        Ingress,
+        name="candor",
+        num_replicas=settings.ingress_replicas,
+        max_ongoing_requests=MAX_OPEN,
+        ray_actor_options={"num_cpus": 0},
+        logging_config=QUIET,
+    )
+    return ingress.bind(settings, replicas)
 
 
 def _deployment(model: ScaledModel, settings: ModelSettings) -> serve.Application:
@@ -199,6 +210,7 @@ def _deployment(model: ScaledModel, settings: ModelSettings) -> serve.Applicatio
         },
         user_config=model.live.model_dump(),
         health_check_period_s=HEALTH_S,
+        logging_config=QUIET,
         ray_actor_options={"num_cpus": model.num_cpus, "num_gpus": model.num_gpus},
     )
     return deployment.bind(model.name, settings)
