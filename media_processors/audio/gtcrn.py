@@ -30,6 +30,8 @@ DELAY_SAMPLES = HOP * FACTOR + 95
 """A hop until the windows that overlap are complete, and both filters of 96 taps (measured with an impulse in tests)."""
 CACHES = {"conv_cache": (2, 1, 16, 16, 33), "tra_cache": (2, 3, 1, 1, 16), "inter_cache": (2, 1, 33, 16)}
 _COMMAND = f"candor models pull {MODEL}"
+_WHEN = "it is looked for when Candor starts"
+"""Loading it in a path host that runs would hold up everybody's sound."""
 _ANALYSIS: Samples = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 
 
@@ -117,11 +119,11 @@ class Gtcrn:
     def _load(self, store: Store) -> GtcrnModel:
         located = store.locate(catalog.load().get(MODEL))
         if isinstance(located, Missing):
-            raise UnavailableError(located.reason, located.command)
+            raise UnavailableError(f"{located.reason} ({_WHEN})", located.command)
         try:
             located.verify()
         except (CorruptModelError, OSError) as error:
-            raise UnavailableError(f"{MODEL}: {error}", _COMMAND) from error
+            raise UnavailableError(f"{MODEL}: {error} ({_WHEN})", _COMMAND) from error
         self._version = located.version
         return GtcrnModel(located.file)
 

@@ -105,6 +105,7 @@ def test_without_its_file_it_is_unavailable_and_rnnoise_does_not_stand_in(tmp_pa
     info = denoise.info()
     assert not info.available
     assert "candor models pull gtcrn" in info.command
+    assert info.reason.endswith("(it is looked for when Candor starts)"), "the command alone would change nothing"
     with pytest.raises(UnavailableError):
         denoise.open(track)
 
