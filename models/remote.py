@@ -121,6 +121,8 @@ class HttpTransport:
             try:
                 async with asyncio.timeout(LOOK_S):
                     changed = self.inventory.take(await self._exchange("GET", "models"))
+            except OverloadedError:
+                log.warning("model_service_busy")  # so it is there, if it was
             except InferenceError as error:
                 self._set_gone(error)
             except (aiohttp.ClientError, OSError, ValueError) as error:  # of which TimeoutError is an OSError

@@ -172,6 +172,20 @@ async def test_a_key_that_is_not_taken_is_no_connection(server: Fake) -> None:
     await client.close()
 
 
+async def test_a_key_that_asks_too_much_is_no_reason_to_pause_everything(
+    server: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "LOOK_S", 0.02)
+    client = InferenceClient(HttpTransport(server.url))
+    client.start()
+    await until(lambda: "" if client.connected else "the service")
+    server.models_status, looked = 429, server.looked
+    await until(lambda: "" if server.looked > looked + 2 else "looks")
+    assert client.connected
+    assert await client.stats() == {}
+    await client.close()
+
+
 async def test_other_models_than_before_are_told(server: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "LOOK_S", 0.02)
     changes: list[bool] = []
