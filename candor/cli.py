@@ -1,4 +1,4 @@
-"""The command line: `candor serve | demo | bot | models | token | init | config | doctor`."""
+"""The command line: `candor serve | drain | demo | bot | models | token | init | config | doctor`."""
 
 import argparse
 import asyncio
@@ -64,6 +64,16 @@ def _add_serve(commands: Any) -> None:
     serve.add_argument("--lan", action="store_true", help="https on the local network, entry by invite link")
     serve.add_argument("--demo-room", action="store_true", help="with a room in which two bots talk")
     serve.set_defaults(run=_serve)
+    drain = commands.add_parser("drain", help="move this machine's rooms to the others of its cluster; then stop it")
+    drain.set_defaults(run=_drain)
+
+
+def _drain(_: argparse.Namespace) -> int:
+    from candor.drain import drain
+
+    left = asyncio.run(drain())
+    print("No room is left here." if not left else f"{left} room(s) had to stay: no other machine takes them.")
+    return 1 if left else 0
 
 
 def _serve(arguments: argparse.Namespace) -> int:

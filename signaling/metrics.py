@@ -1,11 +1,12 @@
-"""What signaling tells Prometheus and the supervisor, on a socket of its own: `signaling.sock`, requests `metrics` and `health`.
+"""What signaling tells Prometheus and the supervisor, on a socket of its own: `signaling.sock`, requests `metrics` and `health`;
+`drain`, in a cluster, comes from the operator.
 
 Counted where it happens (`gateway`, `rooms`, `insights`), read when somebody asks. No label names a room or a person.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -116,7 +117,15 @@ class SignalingMetrics(Collector):
 class Inspection:
     """Serves `signaling.sock` to the supervisor, and measures how late the event loop is."""
 
-    def __init__(self, path: Path, metrics: SignalingMetrics, ready_workers: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        metrics: SignalingMetrics,
+        ready_workers: Callable[[], int],
+        drain: Callable[[], Awaitable[int]] | None = None,
+    ) -> None:
+        """`drain` moves our rooms to other machines and says how many are left; None without a cluster."""
+        self._drain = drain
         self._path = path
         self._metrics = metrics
         self._ready_workers = ready_workers
@@ -150,6 +159,8 @@ class Inspection:
                 return self._metrics.page()
             case "health":
                 return {"ready_workers": self._ready_workers()}
+            case "drain" if self._drain is not None:
+                return {"rooms": await self._drain()}
         raise ChannelError("no_such_method", method)
 
     async def _measure(self) -> None:

@@ -122,7 +122,8 @@ class SignalingServer:
         metrics = SignalingMetrics(
             CollectorRegistry(), gateway.counters, self.rooms, lambda: gateway.sockets, ready_workers, dropped
         )
-        return Inspection(run_dir / SOCKET_NAME, metrics, ready_workers)
+        drain = self.cluster.drain if self.cluster is not None else None
+        return Inspection(run_dir / SOCKET_NAME, metrics, ready_workers, drain)
 
     def _joined(self, settings: ClusterSettings | None) -> "Cluster | None":
         """Our part in a cluster, if there is one."""

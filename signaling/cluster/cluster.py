@@ -166,15 +166,17 @@ class Cluster:
 
     # --- moving away
 
-    async def drain(self) -> None:
-        """Take no new rooms, and move those that are here; they stay where there is no other machine. Idempotent."""
+    async def drain(self) -> int:
+        """Take no new rooms, and move those that are here; how many had to stay, because there is no other machine."""
         self._draining = True
         for room in self._rooms:
             best = self._best()
             if best is not None and self._rooms.find(room.id) is room:
                 self._move(room, best.url)
                 await asyncio.sleep(PACE_S)
-        log.info("cluster_drained", node=self._settings.node_id)
+        left = len(list(self._rooms))
+        log.info("cluster_drained", node=self._settings.node_id, rooms=left)
+        return left
 
     def _move(self, room: Room, url: str) -> None:
         """In one step, so that nothing that is decided in the room is lost between note and end."""
