@@ -30,6 +30,7 @@ MAX_OUTSTANDING_BYTES = 16 << 20
 CONNECT_S = 3.0
 LOOK_S = 5.0
 """How often we see whether the service is there while it is; also how long it may take to say so."""
+MAX_SILENT_LOOKS = 2
 RETRY_S, RETRY_MOST_S = 0.25, 2.0
 """How often while it is gone: each time half as often."""
 _KEY_COMMAND = "candor models key NAME --scope models:infer (there), models.backend_key (here)"
@@ -50,6 +51,8 @@ class HttpTransport:
         self._gone: InferenceError = EngineGoneError("the model service has not been reached yet")
         self._outstanding_bytes = 0
         self._look_now = asyncio.Event()
+        self._silent_looks = 0
+        """Since anything was answered."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -108,6 +111,7 @@ class HttpTransport:
         url = f"{self._url}/{operation}"
         data = io.BytesIO(body) if body is not None else None  # as bytes, a large one would hold up the event loop
         async with self._session.request(method, url, data=data, headers=headers, allow_redirects=False) as response:
+            self._silent_looks = 0
             if response.status != 200:
                 raise _refusal(response.status)
             try:
@@ -123,9 +127,11 @@ class HttpTransport:
                     changed = self.inventory.take(await self._exchange("GET", "models"))
             except OverloadedError:
                 log.warning("model_service_busy")  # so it is there, if it was
+            except TimeoutError as error:
+                self._set_silent(error)
             except InferenceError as error:
                 self._set_gone(error)
-            except (aiohttp.ClientError, OSError, ValueError) as error:  # of which TimeoutError is an OSError
+            except (aiohttp.ClientError, OSError, ValueError) as error:
                 self._set_gone(EngineGoneError(f"the model service is gone ({type(error).__name__})"))
             else:
                 self._set_here(changed)
@@ -133,6 +139,12 @@ class HttpTransport:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), LOOK_S if self.connected else retry_s)
             retry_s = RETRY_S if self.connected else min(2 * retry_s, RETRY_MOST_S)
+
+    def _set_silent(self, error: TimeoutError) -> None:
+        """A machine that is busy answers late: it is gone when it has not answered anything for two looks."""
+        self._silent_looks += 1
+        if self._silent_looks >= MAX_SILENT_LOOKS or not self.connected:
+            self._set_gone(EngineGoneError(f"the model service is gone ({type(error).__name__})"))
 
     def _set_here(self, changed: bool) -> None:
         if self.connected and not changed:

@@ -32,6 +32,9 @@ class Fake:
         self.models = wire.encode(wire.answer(NOTHING))
         self.models_status = 200
         self.looked = 0
+        self.free = asyncio.Event()
+        self.free.set()
+        """Cleared: who looks gets no answer."""
         self.authorizations: set[str] = set()
         self._runner = web.AppRunner(self._app(), handler_cancellation=True, shutdown_timeout=0.01)
 
@@ -43,6 +46,7 @@ class Fake:
 
     async def _models(self, request: web.Request) -> web.Response:
         self.looked += 1
+        await self.free.wait()
         self.authorizations.add(request.headers.get("Authorization", ""))
         return web.Response(status=self.models_status, body=self.models)
 
@@ -169,6 +173,31 @@ async def test_a_key_that_is_not_taken_is_no_connection(server: Fake) -> None:
     with pytest.raises(UnavailableError, match="key") as caught:
         await client.stats()
     assert "candor models key" in caught.value.command
+    await client.close()
+
+
+async def test_a_service_that_is_slow_is_gone_only_when_nothing_is_answered(
+    server: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = InferenceClient(HttpTransport(server.url))
+    client.start()
+    await until(lambda: "" if client.connected else "the service")
+    monkeypatch.setattr(remote, "LOOK_S", 0.3)
+    transport = client._transport
+    assert isinstance(transport, HttpTransport)
+    server.free.clear()
+    transport._look_now.set()
+    looked = server.looked
+
+    async def three_looks() -> str:
+        assert await client.stats() == {}
+        return "" if server.looked > looked + 2 else "looks"
+
+    await until(three_looks)
+    assert client.connected
+    await until(lambda: "" if not client.connected else "that it is gone, as it answers nothing")
+    server.free.set()
+    await until(lambda: "" if client.connected else "the service")
     await client.close()
 
 
