@@ -66,7 +66,7 @@ class SignalingServer:
         self.lobby = Lobby(self.settings, self.rooms, self.media, self.insights, self.ice, claims)
         recovery.attach(self.media, self.insights, self.lobby)
         requests = Requests(self.rooms, self.media, self.insights, self.lobby)
-        self.gateway = Gateway(self.settings, self.lobby, requests.handle, lambda: claims.others)
+        self.gateway = Gateway(self.settings, self.lobby, requests.handle, lambda: claims.origins)
         app = create_app(self.settings, self.gateway, self.media, self.ice, web_root, version("candor"))
         if self.cluster is not None:
             self.cluster.attach(recovery.restore, self.lobby.hand_over, app)

@@ -10,6 +10,10 @@ class Claims(Protocol):
     def others(self) -> list[str]:
         """Addresses of other machines, for clients of ours whom we might leave alone one day."""
 
+    @property
+    def origins(self) -> list[str]:
+        """Where pages may come from, besides our own: other machines, also those that have died since."""
+
     async def claim(self, room_id: str, hops: int) -> str | None:
         """Make sure that a room is ours; else where it is. Raises `SignalingError`.
 
@@ -28,6 +32,11 @@ class Alone:
 
     @property
     def others(self) -> list[str]:
+        """None."""
+        return []
+
+    @property
+    def origins(self) -> list[str]:
         """None."""
         return []
 

@@ -25,6 +25,7 @@ from signaling.rooms import Room, Rooms
 PACE_S = 0.02
 """From one room that moves to the next: its people all knock at another door."""
 FAREWELL_S = 2.0
+ORIGINS_MAX = 256
 
 OUT_OF_TOUCH = "this server has lost touch with the others; try again in a moment"
 
@@ -48,6 +49,7 @@ class Cluster:
         self._peers = Peers(settings.beat_s / 2)
         self._lease = Lease(settings.lease_s)
         self._nodes: list[Node] = []
+        self._origins: list[str] = []
         self._in_touch = True
         self._draining = False
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -92,6 +94,11 @@ class Cluster:
     def others(self) -> list[str]:
         """Addresses of the other machines that take rooms."""
         return [node.url for node in self._nodes if not self._is_me(node) and not node.load.draining]
+
+    @property
+    def origins(self) -> list[str]:
+        """Where pages may come from: the machines of the last day, or all that we have heard of since we started."""
+        return self._origins
 
     async def claim(self, room_id: str, hops: int) -> str | None:
         """Make sure that a room is ours; else where it is.
@@ -189,7 +196,13 @@ class Cluster:
         loop = asyncio.get_running_loop()
         while True:
             began_s = loop.time()
-            stop_by_s = await self._beat(began_s)
+            try:
+                stop_by_s = await self._beat(began_s)
+            except (
+                Exception
+            ) as error:  # our own mistake must not end the beat, after which two machines could have a room
+                log.error("cluster_beat_broken", error=type(error).__name__)
+                stop_by_s = self._lease.doubt(began_s)
             next_s = began_s + self._settings.beat_s
             if stop_by_s is not None and stop_by_s < next_s:
                 await asyncio.sleep(stop_by_s - loop.time())
@@ -205,6 +218,9 @@ class Cluster:
             return await self._out_of_touch(now_s, str(error))
         self._set_in_touch(True)
         self._nodes = beat.nodes
+        self._origins = list(dict.fromkeys([*beat.origins, *self._origins]))[
+            :ORIGINS_MAX
+        ]  # Redis may have forgotten some
         self._heard_of_rooms(held, beat)
         if beat.lease_left_ms:
             self._lease.renewed(now_s + beat.lease_left_ms / 1000)

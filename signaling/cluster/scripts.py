@@ -6,6 +6,7 @@ Keys, below the prefix (which is KEYS[1] of every script):
   load:ID     {participants, workers, draining} of a machine
   nodes       the ids of all machines, dead ones until somebody looks
   alive       there for as long as any machine has renewed its lease within one
+  origins     sorted set of the addresses of all machines of the last day, dead ones too: pages that came from there live on
   settling    there for one lease after `alive` was missing: Redis was away or is new, so whoever seems dead may only be late
   fence       the highest fencing number so far
   room:ID     hash {node, incarnation, fence}: who has the room. It counts as long as that machine's lease lives
@@ -59,6 +60,7 @@ end
 redis.call('SET', prefix .. 'alive', '1', 'PX', lease_ms)
 redis.call('SET', prefix .. 'node:' .. id, cjson.encode({url = url, incarnation = incarnation}), 'PX', lease_ms)
 redis.call('SADD', prefix .. 'nodes', id)
+redis.call('ZADD', prefix .. 'origins', redis.call('TIME')[1], url)
 return before and cjson.decode(before).incarnation or ''
 """
 )
@@ -80,7 +82,7 @@ BEAT = (
     + """
 -- ARGV: id, incarnation, lease_ms, load, then room and fence in turn (fence 0: not known any more).
 -- Returns [milliseconds that the machine's lease still has, whether rooms can be taken, [[id, node, load], ...],
--- [[room, fence, url of the owner], ...]]; fence 0: the room is somebody else's.
+-- [[room, fence, url of the owner], ...], [origin, ...]]; fence 0: the room is somebody else's.
 local id, incarnation, lease_ms, load = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 redis.call('SET', prefix .. 'load:' .. id, load, 'PX', lease_ms)
 local left_ms = lease_of(id, incarnation) and redis.call('PTTL', prefix .. 'node:' .. id) or 0
@@ -109,7 +111,9 @@ for at = 5, #ARGV, 2 do
     rooms[#rooms + 1] = {room, take(room, id, incarnation, math.max(fence, owner.fence)), ''}
   end
 end
-return {left_ms, settled and 1 or 0, nodes, rooms}
+redis.call('ZREMRANGEBYSCORE', prefix .. 'origins', '-inf', redis.call('TIME')[1] - 86400)
+local origins = redis.call('ZREVRANGE', prefix .. 'origins', 0, 255)
+return {left_ms, settled and 1 or 0, nodes, rooms, origins}
 """
 )
 

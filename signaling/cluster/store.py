@@ -63,6 +63,8 @@ class Beat:
     """Of the rooms that are ours."""
     lost: dict[str, str]
     """Rooms that are somebody else's: room -> url."""
+    origins: list[str]
+    """Of the machines of the last day, at most 256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +153,14 @@ class Store:
         held = [part for room, fence in rooms.items() for part in (room, fence)]
         answer = await self._soon(scripts.BEAT, *self._me, self._settings.lease_ms, load.model_dump_json(), *held)
         try:
-            left_ms, settled, nodes, claims = answer
+            left_ms, settled, nodes, claims, origins = answer
             return Beat(
                 lease_left_ms=max(0, int(left_ms)),
                 settled=bool(settled),
                 nodes=[_node(*node) for node in nodes],
                 fences={room: int(fence) for room, fence, _ in claims if fence},
                 lost={room: url for room, fence, url in claims if not fence},
+                origins=list(origins),
             )
         except (ValueError, TypeError, ValidationError) as error:
             raise StoreError(type(error).__name__) from None

@@ -136,6 +136,9 @@ async def test_a_room_that_has_ended_is_forgotten(pair: list[Machine], redis: Re
 async def test_pages_of_other_machines_may_connect(pair: list[Machine]) -> None:
     one, two = pair
     await one.client(Origin=two.url)
+    await two.die()
+    await knows(one, 0)
+    await one.client(Origin=two.url)  # a page that came from the machine that has died
     with pytest.raises(Exception, match="Connection error"):
         await one.client(Origin="http://elsewhere.test")
 

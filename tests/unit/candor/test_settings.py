@@ -54,6 +54,13 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
         load(tmp_path / "nothing.toml")
 
 
+def test_the_address_of_redis_is_for_signaling_alone() -> None:
+    settings = load(arguments={"cluster": {"redis_url": "redis://:redis-password@redis.test/0", "node_id": "a"}})
+    assert restore(dump(settings, secrets=True).encode()).cluster == settings.cluster
+    assert "redis-password" not in dump(settings, secrets=False) + shown(settings)
+    assert restore(dump(settings, secrets=False).encode()).cluster.node_id == "a"
+
+
 def test_settings_are_frozen() -> None:
     settings = load()
     with pytest.raises(ValidationError):
