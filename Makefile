@@ -52,7 +52,7 @@ demo: $(VENV)/demo.stamp ## the same without a browser, bounded, measured: build
 models: $(VENV)/models.stamp ## add torch, transformers and the default models, 1.5 GB and more (MIRROR=DIR: those that are in that folder)
 	$(BIN)/candor models pull $(if $(MIRROR),--mirror $(MIRROR))
 
-ray: build/ray/.stamp ## the environment of Ray Serve in build/ray, 190 MB fetched, 690 MB on the disk: what its tests run in
+ray: build/ray/.stamp ## the environment of Ray Serve in build/ray, 220 MB fetched, 690 MB on the disk: what its tests run in
 
 test: $(VENV)/dev.stamp web/dist/index.html ## all tests; those that need Debian packages say so
 	cd web && npm test --silent
