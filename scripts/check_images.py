@@ -1,6 +1,6 @@
 """Runs the install steps of the Dockerfiles without a container engine: a copy of the build context, an environment for each.
 
-    python scripts/check_images.py [candor] [models]
+    python scripts/check_images.py [candor] [models] [ray]
 
 It takes minutes and fetches what an image would, torch included, so it is not among the tests. What it cannot show is all that
 needs an engine: the base images, users, volumes, health checks. The environment's folder replaces /opt/candor.
@@ -19,7 +19,11 @@ sys.path.insert(0, str(ROOT))
 from tests.unit.deploy.files import instructions  # noqa: E402  # the repository is not installed where this may run
 
 INSTALLED = "/opt/candor"
-SHOWS = {"candor": ["candor", "config", "show"], "models": ["candor", "models", "list"]}
+SHOWS = {
+    "candor": ["candor", "config", "show"],
+    "models": ["candor", "models", "list"],
+    "ray": ["serve", "--help"],
+}
 """What the image's own command must be able to say afterwards."""
 
 

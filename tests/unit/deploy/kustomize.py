@@ -1,4 +1,4 @@
-"""As much of kustomize as our overlays use: resources, namespace, images, JSON patches (RFC 6902, `add`) by kind and name."""
+"""As much of kustomize as our overlays use: resources, namespace, images, JSON patches (RFC 6902, two kinds) by kind and name."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -53,10 +53,12 @@ def _patch(resources: list[Resource], patch: dict[str, Any]) -> None:
         raise ValueError(f"nothing is {target}")
     for resource in ours:
         for step in yaml.safe_load(patch["patch"]):
-            if step["op"] != "add":
+            if step["op"] not in ("add", "replace"):
                 raise ValueError(f"unknown: {step['op']}")
             *way, last = [part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]]
             place: Any = resource
             for part in way:
                 place = place[int(part)] if isinstance(place, list) else place[part]
+            if step["op"] == "replace" and last not in place:
+                raise ValueError(f"nothing is at {step['path']}")
             place[last] = step["value"]

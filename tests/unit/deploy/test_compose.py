@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from candor import init
 from candor.config_check import problems
 from candor.settings import Settings, load
+from models.service.auth import Authority
 from tests.unit.deploy.files import DEPLOY, ROOT, VARIABLE, answers, compose, instructions, raw_compose
 
 SCHEMA = Path(str(distribution("docker-compose").locate_file("compose/config/compose_spec.json")))
@@ -93,6 +94,16 @@ def test_the_model_services_take_their_settings_and_let_the_node_in(monkeypatch:
     assert node.models.backend_url == f"http://models:{settings.models.service.port}"
     assert isinstance(node.models.backend_key, SecretStr)
     assert variables["MODELS_KEY"] != variables["MODELS_METRICS_KEY"]
+
+
+def test_the_node_and_prometheus_may_do_what_they_have_to_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = compose()["services"]
+    authority = Authority(settings_of(services["models"], monkeypatch).models.service)
+    for key, scopes in (
+        (services["candor"]["environment"]["CANDOR_MODELS__BACKEND_KEY"], {"models:infer"}),
+        (services["prometheus"]["environment"]["MODELS_METRICS_KEY"], {"models:read"}),
+    ):
+        assert authority.caller(f"Bearer {key}", "").scopes == scopes
 
 
 def test_every_service_is_confined() -> None:

@@ -59,9 +59,15 @@ def test_what_is_installed_is_pinned(dockerfile: Path) -> None:
     installs = [rest for name, rest in instructions(dockerfile) if name == "RUN" and "pip install" in rest]
     assert installs
     for line in installs:
-        assert "--constraint requirements/constraints.txt" in line or "--require-hashes" in line
+        whole = "--require-hashes" in line or "--requirement models/requirements/ray.txt" in line
+        assert "--constraint requirements/constraints.txt" in line or whole
+
+
+def test_the_list_for_ray_has_a_version_for_everything() -> None:
+    lines = (ROOT / "models" / "requirements" / "ray.txt").read_text().splitlines()
+    assert all("==" in line for line in lines if line and not line.startswith("#"))
 
 
 def test_the_same_torch_as_everywhere() -> None:
-    [here] = re.findall(r"torch==([\d.]+)", (DEPLOY / "docker" / "models.Dockerfile").read_text())
-    assert set(re.findall(r"torch==([\d.]+)", (ROOT / "pyproject.toml").read_text())) == {here}
+    here = {version for path in DOCKERFILES for version in re.findall(r"torch==([\d.]+)", path.read_text())}
+    assert here == set(re.findall(r"torch==([\d.]+)", (ROOT / "pyproject.toml").read_text()))

@@ -7,15 +7,18 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from candor.config_check import problems
 from candor.settings import Settings, load
+from models import catalog
+from models.ray_settings import RaySettings
 from models.service.routes import ROUTES
 from tests.unit.deploy.files import DEPLOY, instructions
 from tests.unit.deploy.kustomize import Resource, containers, rendered
 from tests.unit.deploy.test_monitoring import declared
 
-OVERLAYS = ("cpu", "gpu")
+OVERLAYS = ("cpu", "gpu", "ray")
 VERSION = "1.34"
 SECRETS = {
     "secret": "s" * 64,
@@ -38,8 +41,25 @@ FIELDS: dict[str, dict[str, Any]] = {
             "authorization": {"credentials": {"name": {}, "key": {}}},
         },
     },
+    "RayService": {
+        "serveConfigV2": {},
+        "rayClusterConfig": {
+            "rayVersion": {},
+            "enableInTreeAutoscaling": {},
+            "headGroupSpec": {"rayStartParams": None, "template": None},
+            "workerGroupSpecs": {
+                "groupName": {},
+                "replicas": {},
+                "minReplicas": {},
+                "maxReplicas": {},
+                "rayStartParams": None,
+                "template": None,
+            },
+        },
+    },
 }
-"""Of custom resources, the fields that we use: as of the Prometheus operator's API monitoring.coreos.com/v1. None: anything."""
+"""Of custom resources, the fields that we use: of the Prometheus operator (monitoring.coreos.com/v1) and of KubeRay (ray.io/v1).
+None: anything."""
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -120,7 +140,9 @@ def test_nodes_and_models_take_their_settings(resources: list[Resource], monkeyp
     service = settings_of(models, monkeypatch)
     assert [problem for problem in problems(service) if problem.startswith("models")] == []
     assert models["ports"][0]["containerPort"] == service.models.service.port
-    assert node.models.backend_url == f"http://models:{service.models.service.port}"
+    ray = [resource["metadata"]["name"] for resource in resources if resource["kind"] == "RayService"]
+    asked = f"http://{ray[0]}-serve-svc:8000" if ray else f"http://models:{service.models.service.port}"
+    assert node.models.backend_url == asked
     assert {mount["mountPath"] for mount in models["volumeMounts"]} >= {str(service.models.models_dir)}
 
 
@@ -218,6 +240,33 @@ def test_nodes_are_scaled_by_a_metric_that_there_is(resources: list[Resource]) -
     assert scaler["scaleTargetRef"]["kind"] == "StatefulSet"
     for metric in scaler["metrics"]:
         assert declared()[metric["pods"]["metric"]["name"]][0] == "gauge"
+
+
+def test_ray_is_given_what_our_application_takes() -> None:
+    resources = rendered(DEPLOY / "k8s" / "overlays" / "ray")
+    cluster = one(resources, "RayService", "ray-models")["spec"]
+    config = yaml.safe_load(cluster["serveConfigV2"])
+    [application] = config["applications"]
+    settings = RaySettings.model_validate(application["args"])
+    assert {model.name for model in settings.models} <= {entry.name for entry in catalog.load().model}
+    assert application["import_path"] == "models.ray_app:build"
+    requirements = (DEPLOY.parent / "models" / "requirements" / "ray.txt").read_text()
+    assert f"ray[serve]=={cluster['rayClusterConfig']['rayVersion']}\n" in requirements
+    groups = [cluster["rayClusterConfig"]["headGroupSpec"], *cluster["rayClusterConfig"]["workerGroupSpecs"]]
+    policy = one(resources, "NetworkPolicy", "ray-models")["spec"]
+    for group in groups:
+        metadata = {**group["template"]["metadata"], "name": "one"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": group["template"]["spec"]}
+        kubernetes_validate.validate(pod, VERSION, strict=True)
+        assert metadata["labels"] == policy["podSelector"]["matchLabels"]
+        assert pod["spec"]["securityContext"]["runAsNonRoot"]
+        [container] = pod["spec"]["containers"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert [port["containerPort"] for port in container["ports"]] == [config["http_options"]["port"]]
+        assert container["volumeMounts"][0]["mountPath"] == str(settings.models_dir)
+        claim = pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
+        assert one(resources, "PersistentVolumeClaim", claim)["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert policy["ingress"][0]["ports"][0]["port"] == config["http_options"]["port"]
 
 
 def test_only_the_gpu_overlay_asks_for_one() -> None:
