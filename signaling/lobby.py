@@ -172,10 +172,10 @@ class Lobby:
             old.release()
         participant.lose_socket()
         participant.stop_window()
-        participant.outlet = outlet
         participant.stable_ssrcs = request.stable_ssrcs
         if request.fresh_transports:
             await self._reopen(room, participant, request.session_key or "")
+        participant.outlet = outlet
         key = participant.new_session_key()
         participant.spare_session_key(request.session_key or "")
         participant.arrive(outlet)
@@ -184,9 +184,11 @@ class Lobby:
         return key
 
     async def _reopen(self, room: Room, participant: Participant, key: str) -> None:
-        """New transports for somebody who comes back. If that fails the seat is kept, and the key is good once more."""
+        """New transports for somebody who comes back. If that fails the seat is kept, and the key is good once more.
+
+        Until then they are offered nothing: what the old transport has on its way would spoil the new one.
+        """
         self.unpublish_all(room, participant)
-        participant.unseen_offer = None
         try:
             await self._media.reopen(room, participant)
         except MediaError:

@@ -218,6 +218,7 @@ class MediaPlane:
         drop = messages.DropParticipant(participant_id=participant.id, reason="fresh_transports")
         try:
             await worker.request("drop_participant", drop)
+            participant.unseen_offer = None  # of the transport that was dropped
             self._still_here(room, participant)
             await worker.request("put_participant", _put_participant(participant))
             self._still_here(room, participant)

@@ -77,6 +77,8 @@ class Cluster:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await self.drain()
+        for room in self._rooms:  # nobody took it; but somebody may soon
+            self._keeper.give_up(room.id, RoomRecord.of(room).model_dump_json())
         await self._keeper.close()
         try:
             async with asyncio.timeout(FAREWELL_S):
@@ -176,6 +178,7 @@ class Cluster:
     async def drain(self) -> int:
         """Take no new rooms, and move those that are here; how many had to stay, because there is no other machine."""
         self._draining = True
+        await self._beat(asyncio.get_running_loop().time())  # who has come in the meantime?
         for room in self._rooms:
             best = self._best()
             if best is not None and self._rooms.find(room.id) is room:

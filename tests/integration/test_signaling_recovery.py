@@ -143,6 +143,23 @@ async def test_a_page_refresh_gets_new_transports_and_publishes_again(room: Meet
     assert "participant_left" not in [name for name, _ in ada.log]
 
 
+async def test_an_offer_of_old_transports_on_its_way_does_not_reach_the_new_ones(room: Meeting) -> None:
+    await room.joined("Ada")
+    bert = await room.joined("Bert")
+    await bert.drop()
+    dropping = room.worker.hold_only(DropParticipant)
+    coming = asyncio.create_task(resumed(room, bert, fresh_transports=True))
+    await until(lambda: "" if room.worker.requests(DropParticipant) else "the end of the old transports")
+    room.worker.subscribe[bert.me] = 40
+    room.worker.offer(bert.me)
+    participant = room.server.rooms.participant(bert.me)
+    await until(lambda: "" if participant and participant.unseen_offer else "the old offer")
+    dropping.set()
+    back = await coming
+    await back.event("subscribe_offer")
+    assert 41 not in [offer["version"] for offer in back.events("subscribe_offer")]
+
+
 async def test_an_offer_made_while_away_is_waiting(room: Meeting) -> None:
     ada, bert = await room.joined("Ada"), await room.joined("Bert")
     await bert.event("subscribe_offer")
