@@ -25,6 +25,7 @@ COPY --from=page /build/web/dist /opt/candor/page
 ENV PATH=/opt/candor/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     CANDOR_WEB_ROOT=/opt/candor/page
 USER 10001:10001
 STOPSIGNAL SIGTERM

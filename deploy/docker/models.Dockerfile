@@ -26,6 +26,7 @@ COPY --from=environment /opt/candor /opt/candor
 ENV PATH=/opt/candor/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     CANDOR_MODELS__MODELS_DIR=/models
 VOLUME /models
 USER 10001:10001
