@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet --quiet --constraint requirements/constraints.txt
 WEB := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/vite.config.ts web/tsconfig.json
 
-.PHONY: run demo models ray test check bench generate clean help
+.PHONY: run demo models telemetry ray test check bench generate clean help
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -51,6 +51,9 @@ demo: $(VENV)/demo.stamp ## the same without a browser, bounded, measured: build
 
 models: $(VENV)/models.stamp ## add torch, transformers and the default models, 1.5 GB and more (MIRROR=DIR: those that are in that folder)
 	$(BIN)/candor models pull $(if $(MIRROR),--mirror $(MIRROR))
+
+telemetry: $(VENV)/base.stamp ## add what sends traces to a collector (the setting telemetry.endpoint)
+	$(PIP) --editable '.[telemetry]'
 
 ray: build/ray/.stamp ## the environment of Ray Serve in build/ray, 220 MB fetched, 690 MB on the disk: what its tests run in
 

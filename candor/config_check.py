@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from candor.settings import Settings, model_settings
+from candor.tracing import checked_telemetry
 from models.service.settings import checked
 from signaling.cluster.settings import prepared_cluster
 from signaling.settings import prepared
@@ -18,6 +19,7 @@ def problems(settings: Settings) -> list[str]:
             ("signaling", lambda: prepared(settings.signaling)),
             ("cluster", lambda: prepared_cluster(settings.cluster, settings.signaling)),
             ("models.service", lambda: checked(model_settings(settings).service)),
+            ("telemetry", lambda: checked_telemetry(settings.telemetry)),
         )
         if (complaint := _complaint(section, check))
     ]

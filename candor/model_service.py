@@ -13,6 +13,7 @@ from prometheus_client import disable_created_metrics
 from candor.run_dir import run_directory
 from candor.settings import ConfigurationError, Settings, model_settings
 from candor.supervisor import Role, Supervisor
+from candor.tracing import checked_telemetry
 from models.engine import SOCKET_NAME
 from models.service.server import ModelService
 
@@ -25,6 +26,10 @@ async def serve(settings: Settings, engine: Path | None) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        checked_telemetry(settings.telemetry)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
     os.nice(NICE)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they ship no types for it; when a series began nobody asks
     async with _engine(settings, engine) as socket_path:

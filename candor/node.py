@@ -15,6 +15,7 @@ from candor.operator_site import OperatorSite
 from candor.run_dir import run_directory
 from candor.settings import ConfigurationError, OperatorSettings, Settings
 from candor.supervisor import Supervisor, worker_count
+from candor.tracing import checked_telemetry
 from sfu.channel import ChannelError, connect
 from signaling.cluster.settings import prepared_cluster
 from signaling.settings import LOOPBACK_HOST, prepared
@@ -130,6 +131,7 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
     try:
         signaling = prepared(settings.signaling)
         cluster = prepared_cluster(settings.cluster, signaling)
+        checked_telemetry(settings.telemetry)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     if signaling.port == 0:

@@ -14,6 +14,7 @@ from pathlib import Path
 from prometheus_client import disable_created_metrics
 
 import candor.logs
+from candor import tracing
 from candor.settings import Settings, restore
 from candor.supervisor import video_transforms, worker_count
 
@@ -35,7 +36,8 @@ def main() -> None:
 
         path_host.main(settings.processing, settings.models.store_dir, run_dir, worker_count(settings), turn.wait)
     else:
-        asyncio.run(_until_told(role, index, run_dir, settings))
+        with tracing.exported(settings.telemetry, role, index):
+            asyncio.run(_until_told(role, index, run_dir, settings))
 
 
 def _first_line() -> bytes:
@@ -68,7 +70,7 @@ async def _play(role: str, index: int, run_dir: Path, settings: Settings) -> Non
     if role == "worker":
         from sfu import worker
 
-        await worker.run(settings.sfu, run_dir, index)
+        await worker.run(settings.sfu, run_dir, index, tracing.frames_between(settings.telemetry))
     elif role == "signaling":
         from signaling import server
 

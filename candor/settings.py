@@ -9,9 +9,10 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,6 +22,7 @@ from pydantic_settings import (
 )
 
 from media_processors.settings import ProcessingSettings
+from models.service.settings import is_loopback
 from models.settings import ModelSettings
 from sfu.settings import SfuSettings
 from signaling.cluster.settings import ClusterSettings
@@ -43,6 +45,35 @@ class OperatorSettings(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] = Field(default=9464, description="0: any free port")
 
 
+class TelemetrySettings(BaseModel):
+    """Where traces go. Without `endpoint` none are made; with it the extra `telemetry` is needed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: str | None = Field(
+        default=None, description="where spans are sent, OTLP over HTTP, e.g. http://127.0.0.1:4318/v1/traces"
+    )
+    trusted_network: bool = Field(default=False, description="let spans go to `endpoint` over plain http")
+    frame_sample: float = Field(
+        default=0.0002, ge=0, le=1, description="of the sound that goes through a transform: the share that is followed"
+    )
+    inference_sample: float = Field(
+        default=0.01, ge=0, le=1, description="of the questions to models: the share of which a span is made"
+    )
+
+    @model_validator(mode="after")
+    def _endpoint_is_safe(self) -> Self:
+        if self.endpoint is None:
+            return self
+        parts = urlsplit(self.endpoint)
+        plain = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+        if not plain or parts.query or parts.fragment:
+            raise ValueError("endpoint: must be http(s)://host[:port]/path")
+        if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not self.trusted_network:
+            raise ValueError("endpoint: https, or trusted_network if nobody else is on the way")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything that can be configured; a section per package."""
 
@@ -58,6 +89,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     operator: OperatorSettings = OperatorSettings()
     cluster: ClusterSettings = ClusterSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod
     def settings_customise_sources(

@@ -15,6 +15,7 @@ from media_processors.base import Samples, Transform, TransformStream
 from media_processors.findings import ProcessorStatus
 from media_processors.frames import TrackRef
 from media_processors.guard import Guard, GuardState
+from media_processors.laps import Laps
 
 RATE_HZ = 48_000
 FADE_SAMPLES = 960
@@ -257,8 +258,9 @@ class Stage:
 class Chain:
     """All transforms of a track that can run here, in the order of their names."""
 
-    def __init__(self, transforms: dict[str, Transform], track: TrackRef) -> None:
+    def __init__(self, transforms: dict[str, Transform], track: TrackRef, laps: Laps) -> None:
         self.names = sorted(transforms)
+        self._laps = laps
         self.stages = [Stage(name, transforms[name], track) for name in self.names]
 
     @property
@@ -285,6 +287,7 @@ class Chain:
         """Through all of them; as many samples out as in, shape (n,), 48 kHz."""
         for stage in self.stages:
             samples = stage.process(samples, speech, speaking)
+            self._laps.note(stage.name)
         return samples
 
     def take_changes(self) -> list[ProcessorStatus]:

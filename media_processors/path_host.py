@@ -33,7 +33,7 @@ from media_processors.settings import ProcessingSettings
 from media_processors.streams import PathCounters, PathStream, untouched
 from models.store import Store
 from sfu.channel import Channel, ChannelError, serve
-from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, TapSocket, connect
+from sfu.tap import CloseTrack, Hello, OpenTrack, TapFrame, TapPacket, TapSocket, Trace, connect
 
 SOCKET_NAME = "path.sock"
 RESCAN_S = 0.2
@@ -80,6 +80,8 @@ class PathHost:
         self._late_ns = settings.late_ms * 1_000_000
         self._tap_paths = [run_dir / f"worker-{index}.tap" for index in range(workers)]
         self._transforms = _usable(registry.transforms(processors))
+        self._models: dict[str, str] = {}
+        """name@version of transforms."""
         self._vad: SileroVad | None = None
         self._selector = selectors.DefaultSelector()
         self._taps: dict[Path, _Tap] = {}
@@ -96,6 +98,7 @@ class PathHost:
             log.error("path_host_unable", reason=error.reason)
             missing = error
         self.infos = [_describe(info, self._transforms, missing) for info in self.infos]
+        self._models = {info.name: info.model for info in self.infos}
         if self._vad is not None and self._transforms:
             self._retire(self._warm_up(self._vad))
         gc.collect()
@@ -195,6 +198,8 @@ class PathHost:
                 self._open(tap, frame)
             elif isinstance(frame, CloseTrack):
                 self._close(tap, frame.handle)
+            elif isinstance(frame, Trace):
+                self._asked(tap, frame.handle)
         tap.link.flush()
         self.counters.refused += tap.link.dropped_full - refused
 
@@ -214,9 +219,18 @@ class PathHost:
             track.stream = None
             tap.link.queue(untouched(packet))
             return
+        traced = track.stream.laps.take(packet.handle, packet.seq, self._models)
+        if traced is not None:
+            tap.link.queue(traced)
         tap.link.queue(result)
         for status in track.stream.take_changes():
             self.on_status(status)
+
+    def _asked(self, tap: _Tap, handle: int) -> None:
+        """The worker wants to know what we do with the packet that comes next."""
+        track = tap.tracks.get(handle)
+        if track is not None and track.stream is not None:
+            track.stream.laps.begin()
 
     def _failed(self, stream: PathStream, error: Exception) -> None:
         """From here on the track's packets go back as they are, until it is opened again. Each kind of failure is logged once."""

@@ -28,6 +28,7 @@ from media_processors.codec import (
 from media_processors.errors import CodecError
 from media_processors.findings import ProcessorStatus
 from media_processors.frames import TrackRef
+from media_processors.laps import Laps
 from sfu.rtp import opus
 from sfu.tap import OpenTrack, TapPacket, TapResult
 
@@ -156,7 +157,8 @@ class PathStream:
             opened.room_id, opened.participant_id, opened.track_id, opened.kind, opened.source, opened.epoch
         )
         self.opened = opened
-        self.chain = Chain(transforms, track)
+        self.laps = Laps()
+        self.chain = Chain(transforms, track, self.laps)
         self._counters = counters
         self._vad = vad
         self._gate = SpeechGate()
@@ -217,6 +219,7 @@ class PathStream:
         self._note_loss(step.lost)
         self._bridge(packet, step)
         sound = self._decode(packet.payload, samples, damaged)
+        self.laps.note("decode")
         if packet.restart:
             self.restart()
         if late:
@@ -253,6 +256,7 @@ class PathStream:
         self._pause(step.pause_samples)
 
     def _repair(self, sound: Samples) -> None:
+        self.laps.note("decode")
         processed = self._transform(sound)
         if len(processed) in PACKET_SAMPLES:
             self._encode(processed, level_of(processed))
@@ -303,6 +307,7 @@ class PathStream:
             return np.zeros_like(sound)
         speech = self._vad.push(self._downsampler.push(sound))
         speaking = self._gate.update(speech, len(sound) * 1000 / RATE_HZ)
+        self.laps.note("vad")
         trips = self.chain.trips
         processed = self.chain.process(sound, speech, speaking)
         self._counters.guard_trips += self.chain.trips - trips
@@ -316,6 +321,7 @@ class PathStream:
             self._dtx = not self._dtx
             self._encoder.set_dtx(self._dtx)
         payload = self._encoder.encode(sound)
+        self.laps.note("encode")
         if self._independent:
             self._independent -= 1
             if not self._independent:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from models import tracing
 from models.errors import DeadlineError, FailedError, InferenceError, OverloadedError
 
 P = TypeVar("P")
@@ -37,6 +38,9 @@ class _Item(Generic[P, R]):
     room_id: str
     asked_s: float
     future: "asyncio.Future[R]" = field(repr=False)
+    waited_s: float = 0.0
+    batch_size: int = 0
+    """Of the batch that it is in; 0: of none yet."""
 
 
 class Batcher(Generic[P, R]):
@@ -118,6 +122,8 @@ class Batcher(Generic[P, R]):
             raise
         finally:
             timer.cancel()
+            if item.batch_size:
+                tracing.note_batch(item.waited_s, item.batch_size)
 
     def _shed(self) -> None:
         busiest = max(self._rooms.values(), key=len)
@@ -192,7 +198,9 @@ class Batcher(Generic[P, R]):
     async def _run_batch(self, batch: list[_Item[P, R]]) -> None:
         now = asyncio.get_running_loop().time()
         self.stats.batches += 1
-        waited_s = [now - item.asked_s for item in batch]
+        for item in batch:
+            item.waited_s, item.batch_size = now - item.asked_s, len(batch)
+        waited_s = [item.waited_s for item in batch]
         self.stats.longest_wait_ms = max(self.stats.longest_wait_ms, 1000 * max(waited_s))
         self.on_batch(waited_s)
         try:

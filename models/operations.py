@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from models import wire
+from models import tracing, wire
 from models.errors import FailedError, InferenceError, LoadingError, RefusedError, UnavailableError
 from models.metrics import EngineMetrics
 from models.precision import PRECISIONS, Precision
@@ -77,7 +77,9 @@ class Operations:
         began_s, result = time.monotonic(), "ok"
         name = str(message.get("model"))
         try:
-            answer = await self._ask(message)
+            with tracing.span("model.infer", self._shelf.known_as(name)[0]) as running:
+                answer = await self._ask(message)
+                running.set_attribute("candor.model", answer["model"])
             self._metrics.seconds.labels(self._shelf.known_as(name)[0]).observe(time.monotonic() - began_s)
             return answer
         except InferenceError as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import structlog
 
+from models import tracing
 from models.batching import Batcher
 from models.catalog import Catalog, ModelEntry
 from models.errors import InferenceError, UnavailableError
@@ -216,6 +217,12 @@ class Shelf:
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
     async def _load(self, name: str, precision: Precision | None) -> LoadedModel:
+        with tracing.span("model.load", self.known_as(name)[0]) as running:
+            model = await self._load_now(name, precision)
+            running.set_attribute("candor.model", model.full_version)
+            return model
+
+    async def _load_now(self, name: str, precision: Precision | None) -> LoadedModel:
         entry = self._entry(name)
         if (banned_s := self._journal.banned_s(name)) > 0:
             minutes = math.ceil(banned_s / 60)

@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from sfu.channel.messages import TrackWanted
+from sfu.channel.tracing import span
 from sfu.dataplane.base import DataPlane
 from sfu.errors import NegotiationError, TransportError
 from sfu.negotiation.answer import PublishOffer, answer, parse_offer
@@ -114,17 +115,19 @@ class PublishTransport:
         self._plane.remove_producer(producer)
 
     async def _connect(self, remote: RemoteTransport, *, restart: bool) -> None:
+        """As we were asked to: its span is below that of the request."""
         try:
-            if restart:
-                await self.peer.complete_restart(remote.ufrag, remote.password)
-            else:
-                await self.peer.connect(
-                    remote.ufrag,
-                    remote.password,
-                    remote.fingerprint_algorithm,
-                    remote.fingerprint,
-                    remote_is_passive=False,
-                )
+            with span("connect", direction="publish", participant_id=self.participant_id):
+                if restart:
+                    await self.peer.complete_restart(remote.ufrag, remote.password)
+                else:
+                    await self.peer.connect(
+                        remote.ufrag,
+                        remote.password,
+                        remote.fingerprint_algorithm,
+                        remote.fingerprint,
+                        remote_is_passive=False,
+                    )
         except TransportError as error:
             log.warning("publish_transport_failed", participant=self.participant_id, restart=restart, error=str(error))
 

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 import structlog
+from opentelemetry.context import Context
 
+from sfu.channel import tracing
 from sfu.channel.messages import Offer, OfferedMedia, WantedTrack
 from sfu.consumer import Consumer, Numbers
 from sfu.dataplane.base import DataPlane
@@ -86,14 +88,18 @@ class SubscribeTransport:
         self._connected_once = False
         self._loop: asyncio.Task[None] | None = None
         self._restarting: asyncio.Task[None] | None = None
+        self._cause = Context()
+        """The span of the request that the next round answers; that others come and go is part of none."""
 
     def start(self) -> None:
         """Begin to negotiate; the first offer brings ICE and DTLS up even if there is nothing to receive yet."""
+        self._cause = tracing.cause(self._cause)
         self._nudge.set()
         self._loop = asyncio.create_task(self._negotiate(), name=f"subscribe-{self.participant_id}")
 
     def want(self, tracks: list[WantedTrack]) -> None:
         """Replace the desired state."""
+        self._cause = tracing.cause(self._cause)
         self._wanted = tracks
         self.layers.show({t.track_id: (t.width, t.height) for t in tracks}, time.monotonic_ns())
         self._nudge.set()
@@ -104,6 +110,7 @@ class SubscribeTransport:
 
     def restart(self) -> None:
         """Offer new ICE credentials; an offer that still waits for its answer may be lost, so it is sent again first."""
+        self._cause = tracing.cause(self._cause)
         self._restart_wanted = True
         with contextlib.suppress(asyncio.QueueFull):
             self._answers.put_nowait((self._version, None))
@@ -139,6 +146,13 @@ class SubscribeTransport:
         self._follow_producers()
         if not (needed or self._restart_wanted or self._pool.in_flight):
             return
+        cause, self._cause = self._cause, Context()
+        with tracing.span("negotiate", cause, direction="subscribe", participant_id=self.participant_id) as running:
+            answered = await self._offer_and_follow()
+            running.set_attribute("candor.outcome", "answered" if answered else "unanswered")
+
+    async def _offer_and_follow(self) -> bool:
+        """Whether the client answered; then it is sent what it takes."""
         if not self._pool.in_flight:
             await self._make_offer()
         if self._offer is not None:
@@ -146,7 +160,7 @@ class SubscribeTransport:
         answer = await self._answer()
         if answer is None:
             self._nudge.set()  # offer it again: the client may have lost it with its socket
-            return
+            return False
         self._pool.answered(answer)
         for mid, media in answer.media.items():
             receives = media.direction in ("recvonly", "sendrecv")
@@ -157,6 +171,7 @@ class SubscribeTransport:
             self._restarting = asyncio.create_task(self._complete_restart(answer))
         self._follow_producers()
         self._nudge.set()  # what changed meanwhile, and m-lines that became free
+        return True
 
     async def _make_offer(self) -> None:
         self._offer_restarts, self._restart_wanted = self._restart_wanted and self._connected_once, False
@@ -194,13 +209,14 @@ class SubscribeTransport:
 
     async def _connect(self, answer: SubscribeAnswer) -> None:
         remote = answer.remote
-        await self.peer.connect(
-            remote.ufrag,
-            remote.password,
-            remote.fingerprint_algorithm,
-            remote.fingerprint,
-            remote_is_passive=remote.setup == "passive",
-        )
+        with tracing.span("connect", direction="subscribe", participant_id=self.participant_id):
+            await self.peer.connect(
+                remote.ufrag,
+                remote.password,
+                remote.fingerprint_algorithm,
+                remote.fingerprint,
+                remote_is_passive=remote.setup == "passive",
+            )
         self._connected_once = True
 
     async def _complete_restart(self, answer: SubscribeAnswer) -> None:

@@ -8,6 +8,9 @@ host (role `video`), which sends pictures of its own making back as `VideoResult
 holds is bounded by the kernel, and a message that does not fit is dropped whole, so video in a socket of its own can push no
 sound out, however large its bursts; a share of one socket would have to be accounted for here, packet by packet.
 
+Now and then the worker follows a packet (`Trace`, just before it); the path host then says what it did and when (`Traced`, just
+before the result).
+
 A message on the socket is a run of frames, each a 2-byte length, a type byte and a body, so that what one turn of the event
 loop received costs one system call. Sending never waits: when the socket is full the frame is dropped and counted by the caller.
 """
@@ -22,14 +25,17 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgpack
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 MAX_MESSAGE_BYTES = 60_000
+MAX_STEPS, MAX_NAME, MAX_MODEL = 32, 64, 128
+"""Of what is told of a packet: steps, and characters of each one's name and model."""
 SOCKET_BUFFER_BYTES = 1 << 20
 _FRAME = struct.Struct("!HB")
 _PACKET = struct.Struct("!IBBHIQIBB")
 _RESULT = struct.Struct("!IBHIIB")
 _SELECT_LAYER = struct.Struct("!IH")
+_TRACE = struct.Struct("!IH")
 _VIDEO_RESULT = struct.Struct("!IIBI")
 
 
@@ -44,6 +50,8 @@ class FrameType(IntEnum):
     SELECT_LAYER = 6
     WANT_KEYFRAME = 7
     VIDEO_RESULT = 8
+    TRACE = 9
+    TRACED = 10
 
 
 class Sound(IntEnum):
@@ -107,6 +115,38 @@ class WantKeyframe:
     handle: int
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """To the path host: say when you did what with the packet `seq` of this track. It comes next."""
+
+    handle: int
+    seq: int
+    """16 bits."""
+
+
+class Step(BaseModel):
+    """Something that a host did with a packet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(max_length=MAX_NAME)
+    """`tap` (waiting for the host), `decode`, `vad`, `encode`, or a processor's."""
+    model: str = Field(default="", max_length=MAX_MODEL)
+    """name@version, of a processor that has one."""
+    ended_ns: int = Field(ge=0)
+    """`time.monotonic_ns()`; a step begins where the one before it ended."""
+
+
+class Traced(BaseModel):
+    """What the path host did with a packet that it was asked about."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    handle: int
+    seq: int
+    steps: tuple[Step, ...] = Field(max_length=MAX_STEPS)
+
+
 class TapPacket(NamedTuple):
     """A media packet on its way to a host."""
 
@@ -157,7 +197,14 @@ class VideoResult(NamedTuple):
     """With its descriptor; empty: no more will come, let viewers go back to the publisher's own at once."""
 
 
-TapFrame = Hello | OpenTrack | CloseTrack | TapPacket | TapResult | SelectLayer | WantKeyframe | VideoResult
+TapFrame = (
+    Hello | OpenTrack | CloseTrack | TapPacket | TapResult | SelectLayer | WantKeyframe | VideoResult | Trace | Traced
+)
+_MODELS: dict[type[TapFrame], FrameType] = {
+    Hello: FrameType.HELLO,
+    OpenTrack: FrameType.OPEN,
+    Traced: FrameType.TRACED,
+}
 
 
 def encode(frame: TapFrame) -> bytes:
@@ -175,9 +222,10 @@ def encode(frame: TapFrame) -> bytes:
         kind, body = FrameType.SELECT_LAYER, _SELECT_LAYER.pack(frame.handle, frame.width)
     elif isinstance(frame, WantKeyframe):
         kind, body = FrameType.WANT_KEYFRAME, frame.handle.to_bytes(4, "big")
+    elif isinstance(frame, Trace):
+        kind, body = FrameType.TRACE, _TRACE.pack(frame.handle, frame.seq)
     else:
-        kind = FrameType.OPEN if isinstance(frame, OpenTrack) else FrameType.HELLO
-        body = msgpack.packb(frame.model_dump())
+        kind, body = _MODELS[type(frame)], msgpack.packb(frame.model_dump())
     if len(body) > MAX_MESSAGE_BYTES - _FRAME.size:
         raise ValueError(f"tap frame of {len(body)} bytes")
     return _FRAME.pack(len(body), kind) + body
@@ -216,6 +264,10 @@ def _decode_body(kind: int, body: bytes) -> TapFrame:
             return OpenTrack.model_validate(msgpack.unpackb(body))
         if kind == FrameType.HELLO:
             return Hello.model_validate(msgpack.unpackb(body))
+        if kind == FrameType.TRACE:
+            return Trace(*_TRACE.unpack(body))
+        if kind == FrameType.TRACED:
+            return Traced.model_validate(msgpack.unpackb(body))
     except (struct.error, msgpack.UnpackException, TypeError) as error:
         raise ValueError(f"tap frame of type {kind}: {error}") from error
     raise ValueError(f"tap frame type {kind} is unknown")

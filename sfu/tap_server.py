@@ -16,6 +16,7 @@ import structlog
 from sfu.counters import TapTotals
 from sfu.dataplane.base import DataPlane
 from sfu.errors import DropReason
+from sfu.frame_traces import LOST_S, FrameTraces
 from sfu.path import DEADLINE_NS, AudioPacket, PathMode, TrackPath
 from sfu.producer import Producer
 from sfu.tap import (
@@ -28,6 +29,8 @@ from sfu.tap import (
     TapPacket,
     TapResult,
     TapSocket,
+    Trace,
+    Traced,
     VideoResult,
     WantKeyframe,
     listen,
@@ -43,8 +46,16 @@ MESSAGES_PER_TURN = 64
 class TapServer:
     """Listens for hosts on one Unix socket."""
 
-    def __init__(self, path: Path, plane: DataPlane, on_path_state: Callable[[str, PathMode, str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        plane: DataPlane,
+        on_path_state: Callable[[str, PathMode, str], None],
+        traces: FrameTraces | None = None,
+    ) -> None:
+        """`traces`: who follows packets, if anybody does."""
         self.totals = TapTotals()
+        self._traces = traces or FrameTraces(0)
         self._socket_path = path
         self._plane = plane
         self._on_path_state = on_path_state
@@ -130,10 +141,12 @@ class TapServer:
 
     def _put_in_path(self, tapped: Tapped) -> None:
         producer = tapped.producer
-        drops = self._plane.counters.drops
+        drops, traces = self._plane.counters.drops, self._traces
 
         def send(packet: AudioPacket, restart: bool) -> bool:
             tapped.heard_bytes += len(packet.payload)
+            if traces.due() and path.mode is PathMode.PROCESSED:
+                self._follow(tapped, packet)
             frame = sound_packet(tapped, packet, packet.payload, packet.level, Sound.RAW, restart)
             if not self._post("path", frame):
                 return False
@@ -143,7 +156,10 @@ class TapServer:
         def release(packet: AudioPacket, payload: bytes, level: int, processed: bool) -> None:
             sound = Sound.PROCESSED if processed else Sound.RAW
             source = next(iter(producer.sources.values()))
-            self._plane.forward_audio(source, packet, payload, level, sound, time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            self._plane.forward_audio(source, packet, payload, level, sound, now_ns)
+            if traces.follows(packet):
+                traces.sent(processed, now_ns)
 
         def drop(reason: DropReason) -> None:
             drops[reason] += 1
@@ -154,6 +170,12 @@ class TapServer:
         tapped.path = producer.path = path = TrackPath(send, release, drop, changed)
         if "path" in self._hosts:
             path.attach()
+
+    def _follow(self, tapped: Tapped, packet: AudioPacket) -> None:
+        """Have the path host tell of a packet, which is sent to it next."""
+        if self._post("path", Trace(tapped.handle, packet.seq_ext & 0xFFFF)):
+            self._traces.follow(tapped, packet)
+            asyncio.get_running_loop().call_later(LOST_S, self._traces.lost, packet)
 
     def _path_changed(self, track_id: str, mode: PathMode, reason: str) -> None:
         tapped = self._tapped.get(track_id)
@@ -211,8 +233,8 @@ class TapServer:
                 self._open_on(video, tapped)
         self._flush()
 
-    def _post(self, role: Role, frame: TapPacket) -> bool:
-        """Queue a packet for a host; whether it is on its way."""
+    def _post(self, role: Role, frame: TapPacket | Trace) -> bool:
+        """Queue a packet, or what is said of the next one, for a host; whether it is on its way."""
         host = self._hosts.get(role)
         if host is None:
             return False
@@ -280,6 +302,8 @@ class TapServer:
             tapped.path.result(frame.seq, frame.payload, frame.level, bool(frame.dry), time.monotonic_ns())
         elif isinstance(frame, SelectLayer | WantKeyframe | VideoResult):
             self._videos.heard(link, frame, self._by_handle.get(frame.handle))
+        elif isinstance(frame, Traced):
+            self._traces.heard(frame)
         elif isinstance(frame, Hello):
             self._named(link, frame)
 

@@ -38,8 +38,10 @@ from sfu.channel.messages import (
     SubscribeAnswered,
     TrackSnapshot,
 )
+from sfu.channel.tracing import span
 from sfu.dataplane.python import PythonPlane
 from sfu.errors import SfuError, UnknownTargetError
+from sfu.frame_traces import FrameTraces
 from sfu.metrics import WorkerMetrics
 from sfu.net.peer import Certificate, Peer
 from sfu.net.srtp import PacketBuffer
@@ -68,7 +70,8 @@ GC_THRESHOLD = 20_000
 class Worker:
     """Everything of one media process."""
 
-    def __init__(self, settings: SfuSettings, run_dir: Path, index: int) -> None:
+    def __init__(self, settings: SfuSettings, run_dir: Path, index: int, frames_between: int = 0) -> None:
+        """`frames_between`: one packet in so many is traced on its way through a transform; 0: none."""
         self._settings = settings
         self._run_dir = run_dir
         self._index = index
@@ -77,7 +80,8 @@ class Worker:
         self._mux = UdpMux(settings.host, settings.port + index if settings.port else 0, self._receive.view)
         self._certificate = Certificate.generateCertificate()
         self._plane = PythonPlane(self._mux.sock, self._send, self)
-        self._taps = TapServer(run_dir / f"worker-{index}.tap", self._plane, self._path_changed)
+        traces = FrameTraces(frames_between)
+        self._taps = TapServer(run_dir / f"worker-{index}.tap", self._plane, self._path_changed, traces)
         self._routers: dict[str, Router] = {}
         self._router_of: dict[str, Router] = {}
         """By participant."""
@@ -174,7 +178,9 @@ class Worker:
 
     async def _on_publish_offer(self, request: PublishOffer) -> PublishAnswer:
         router = self._router_of[request.participant_id] = self._router(request.room_id)
-        return PublishAnswer(sdp=await router.publish(request))
+        ids = {"room_id": request.room_id, "participant_id": request.participant_id}
+        with span("negotiate", direction="publish", **ids):
+            return PublishAnswer(sdp=await router.publish(request))
 
     async def _on_open_subscribe(self, request: OpenSubscribe) -> None:
         router = self._router_of[request.participant_id] = self._router(request.room_id)
@@ -341,9 +347,9 @@ async def _every(period_s: float, call: Callable[[int], None], lag: Histogram) -
             log.error("timer_failed", timer=call.__qualname__, error=type(error).__name__, exc_info=True)
 
 
-async def run(settings: SfuSettings, run_dir: Path, index: int) -> None:
-    """Start a worker and stay until cancelled."""
-    worker = Worker(settings, run_dir, index)
+async def run(settings: SfuSettings, run_dir: Path, index: int, frames_between: int = 0) -> None:
+    """Start a worker and stay until cancelled. `frames_between`: see `Worker`."""
+    worker = Worker(settings, run_dir, index, frames_between)
     await worker.start()
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at by every later collection

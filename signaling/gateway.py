@@ -23,6 +23,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
+from sfu.channel.tracing import span
 from signaling.errors import MessageError, RoomError, SignalingError, from_validation
 from signaling.events import Event
 from signaling.limits import Budget, TokenBucket
@@ -46,6 +47,8 @@ CLIENT_PACKETS = frozenset(
 RESERVED_EVENTS = frozenset((*socketio.AsyncServer.reserved_events, "*"))
 SOCKET_PATH = "/socket.io/"
 JOIN = "join"
+TRACED = frozenset({JOIN, "publish", "subscribe", "restart_subscribe"})
+"""Requests that make a span: those that a media worker negotiates for."""
 
 log = structlog.get_logger()
 
@@ -308,8 +311,19 @@ class Gateway:
 
     async def answer(self, connection: Connection, event: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
         """The ack of a request. Never raises."""
-        ack = await self._answered(connection, event, arguments)
-        result = "ok" if ack["ok"] else str(ack["error"]["code"])
+        if event not in TRACED:
+            return self._counted(event, await self._answered(connection, event, arguments))
+        with span(event) as running:
+            ack = self._counted(event, await self._answered(connection, event, arguments))
+            joined = event == JOIN and ack["ok"]
+            running.set_attribute("candor.outcome", _how_joined(ack) if joined else _result_of(ack))
+            if connection.participant is not None:
+                running.set_attribute("candor.room_id", connection.participant.room_id)
+                running.set_attribute("candor.participant_id", connection.participant.id)
+            return ack
+
+    def _counted(self, event: str, ack: dict[str, Any]) -> dict[str, Any]:
+        result = _result_of(ack)
         self.counters.requests[event if event in REQUESTS else "unknown", result] += 1
         if event == JOIN:
             self.counters.joins[_how_joined(ack) if ack["ok"] else result] += 1
@@ -426,6 +440,10 @@ def origin_allowed(origin: str | None, host: str, listed: list[str]) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(host) and parts.netloc.lower() == host.lower()
+
+
+def _result_of(ack: dict[str, Any]) -> str:
+    return "ok" if ack["ok"] else str(ack["error"]["code"])
 
 
 def _how_joined(ack: dict[str, Any]) -> str:

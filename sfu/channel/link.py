@@ -1,7 +1,8 @@
 """A bidirectional link: requests with a reply, and notifications without one.
 
 A frame is a 4-byte big-endian length and a msgpack list: `[REQUEST, id, method, params]`, `[RESULT, id, value]`,
-`[ERROR, id, code, message, retryable]` or `[NOTIFY, event, params]`. Both sides may send any of them.
+`[ERROR, id, code, message, retryable]` or `[NOTIFY, event, params]`. Both sides may send any of them. Where traces are made, a
+request has a fifth element, the `traceparent` of what caused it.
 
 Bounds: a frame is at most `MAX_FRAME_BYTES`; if the other side does not read and `MAX_UNSENT_BYTES` pile up, the channel
 closes (a link that lost one message would be worse than one that is built anew, with a snapshot).
@@ -18,6 +19,8 @@ from typing import Any
 
 import msgpack
 import structlog
+
+from sfu.channel import tracing
 
 MAX_FRAME_BYTES = 4 << 20
 MAX_UNSENT_BYTES = 16 << 20
@@ -81,7 +84,7 @@ class Channel:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = future
         try:
-            self._send([_Frame.REQUEST, request_id, method, params or {}])
+            self._send([_Frame.REQUEST, request_id, method, params or {}, *tracing.outgoing()])
             return await asyncio.wait_for(future, timeout_s)
         except TimeoutError:
             raise ChannelError("timeout", f"{method}: no reply within {timeout_s:g} s", retryable=True) from None
@@ -127,8 +130,8 @@ class Channel:
 
     def _dispatch(self, frame: list[Any]) -> None:
         match frame:
-            case [_Frame.REQUEST, int(request_id), str(method), dict(params)]:
-                task = asyncio.create_task(self._answer(request_id, method, params))
+            case [_Frame.REQUEST, int(request_id), str(method), dict(params), *caused]:
+                task = asyncio.create_task(self._answer(request_id, method, params, caused))
                 self._handlers.add(task)
                 task.add_done_callback(self._handlers.discard)
             case [_Frame.NOTIFY, str(event), dict(params)]:
@@ -148,7 +151,9 @@ class Channel:
         except Exception as error:  # a handler's mistake must not end the link for everybody
             log.error("channel_notify_failed", channel=self.name, notification=event, **_describe(error))
 
-    async def _answer(self, request_id: int, method: str, params: dict[str, Any]) -> None:
+    async def _answer(self, request_id: int, method: str, params: dict[str, Any], caused: list[Any]) -> None:
+        if caused:
+            tracing.incoming(str(caused[0]))
         try:
             value = await self.on_request(method, params)
             reply = [_Frame.RESULT, request_id, value]

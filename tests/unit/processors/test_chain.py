@@ -13,6 +13,7 @@ from media_processors.base import Samples
 from media_processors.chain import FADE_SAMPLES, Chain, CrossFade, DelayLine, Stage
 from media_processors.findings import ProcessorInfo
 from media_processors.frames import TrackRef
+from media_processors.laps import Laps
 from tests.unit.processors.sounds import PACKET, noise, pieces, voice
 
 
@@ -173,7 +174,7 @@ def test_a_slow_transform_is_bypassed_and_tried_again(track: TrackRef, monkeypat
 
 def test_stages_add_their_delays_and_report_changes_once(track: TrackRef) -> None:
     transforms = {"second": Delayed(480), "first": Delayed(960)}
-    both = Chain(transforms, track)
+    both = Chain(transforms, track, Laps())
     both.switch({"first": True, "second": False})
     sound = noise(9_600, rms=0.1)
     heard = np.concatenate([both.process(piece, 0.0, False) for piece in pieces(sound)])
