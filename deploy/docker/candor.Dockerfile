@@ -14,7 +14,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/candor
 WORKDIR /build
 COPY . .
-RUN /opt/candor/bin/pip install --constraint requirements/constraints.txt .
+RUN /opt/candor/bin/pip install --constraint requirements/constraints.txt '.[telemetry]'
 RUN /opt/candor/bin/pip install --no-deps --require-hashes --requirement requirements/no-deps.txt
 
 FROM python:3.11.11-slim-bookworm

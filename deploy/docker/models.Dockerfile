@@ -15,7 +15,7 @@ COPY requirements/ requirements/
 RUN /opt/candor/bin/pip install --constraint requirements/constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
     "torch==2.13.0${TORCH_INDEX:++cpu}"
 COPY . .
-RUN /opt/candor/bin/pip install --constraint requirements/constraints.txt '.[speech,vision]'
+RUN /opt/candor/bin/pip install --constraint requirements/constraints.txt '.[speech,vision,telemetry]'
 RUN /opt/candor/bin/pip install --no-deps --require-hashes --requirement requirements/no-deps.txt
 
 FROM python:3.11.11-slim-bookworm

@@ -6,6 +6,7 @@ import re
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -210,6 +211,19 @@ def test_the_relay_leads_to_the_node_and_has_its_secret(monkeypatch: pytest.Monk
     assert tls == f"turns:{domain}:{ports['5349/tcp']}?transport=tcp"
     assert relay["environment"]["TURN_PORT"] == "3478"
     assert relay["environment"]["TURN_TLS_PORT"] == "5349"
+
+
+def test_what_the_example_says_of_redis_and_traces_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = compose()["services"]
+    example = (ROOT / ".env.example").read_text()
+    optional = dict(re.findall(r"^# (CANDOR_[A-Z0-9_]+)=(.+)$", example, re.MULTILINE))
+    assert all(services["candor"]["environment"][name] is None for name in optional), "set although .env does not"
+    node = {**services["candor"], "environment": {**services["candor"]["environment"], **optional}}
+    settings = settings_of(node, monkeypatch)
+    assert [problem for problem in problems(settings) if problem.startswith(("cluster", "signaling"))] == []
+    for url, network in ((settings.cluster.redis_url, "inside"), (settings.telemetry.endpoint, "operator")):
+        host = urlsplit(url.get_secret_value() if isinstance(url, SecretStr) else str(url)).hostname
+        assert network in services[str(host)]["networks"]
 
 
 def test_the_network_of_node_and_models_has_no_way_out_and_nobody_else() -> None:
