@@ -1,8 +1,7 @@
 """What observers stop first when this machine cannot keep up: what matters least (DESIGN: media never waits for AI).
 
-First cameras are looked at less often, then faces go, then the authenticity of voices, then how something was said, captions last.
-Denoising and forwarding are not observers: the path host bypasses a transform that is too slow, and the worker forwards whatever
-happens here.
+Faces go first, then the authenticity of voices, then how something was said, captions last. Denoising and forwarding are not
+observers: the path host bypasses a transform that is too slow, and the worker forwards whatever happens here.
 """
 
 from collections import deque
@@ -11,8 +10,8 @@ import structlog
 
 from media_processors.findings import ProcessorInfo
 
-RUNGS = ("pictures", "face", "authenticity", "emotion", "captions")
-"""In the order of sacrifice. The first is no observer: of cameras only key frames are decoded."""
+RUNGS = ("face", "authenticity", "emotion", "captions")
+"""In the order of sacrifice."""
 LATE_MS = 1_000.0
 """Sound or pictures that wait longer for their turn are too late."""
 CALM_MS = 200.0
@@ -50,11 +49,6 @@ class Ladder:
         self._calm_since_s: float | None = None
         self._patience_s = PATIENCE_S
         self._returned_s = float("-inf")
-
-    @property
-    def sparing(self) -> bool:
-        """Whether cameras are looked at less often."""
-        return self.level > 0
 
     def sheds_now(self, info: ProcessorInfo) -> bool:
         """Whether this observer has to wait for better times."""

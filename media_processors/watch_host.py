@@ -203,7 +203,7 @@ class WatchHost:
 
     def _perception(self, tap: HostTap, opened: OpenTrack) -> Perception | None:
         if opened.kind == "video":
-            return Seeing(opened, self.counters.seeing, tap.ask, lambda: self._ladder.sparing)
+            return Seeing(opened, self.counters.seeing, tap.ask)
         return Hearing(self._vad, self.counters.listening) if self._vad is not None else None
 
     def put(self, tap: HostTap, packet: TapPacket) -> None:

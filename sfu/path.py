@@ -286,7 +286,6 @@ class TrackPath:
         self._held.clear()
         self._misses = 0
         self._begin_to_probe()
-        self.reason = reason  # also where it went around the host for another one before
         self._set_mode(PathMode.BYPASS, reason)
         for entry in held:
             self._release_raw(entry.packet)
@@ -318,14 +317,13 @@ class TrackPath:
         self._drop(reason)
 
     def _set_mode(self, mode: PathMode, reason: str) -> None:
-        if mode is self.mode:
+        if (mode, reason) == (self.mode, self.reason):
             return
+        if mode is not self.mode:  # else it goes around the host for another reason than before
+            self.counters.switches += mode is PathMode.BYPASS
+            self.counters.returns += mode is PathMode.PROCESSED
         self.mode = mode
         self.reason = reason
-        if mode is PathMode.BYPASS:
-            self.counters.switches += 1
-        else:
-            self.counters.returns += 1
         self._changed(mode, reason)
 
 

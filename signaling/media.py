@@ -6,6 +6,7 @@ is new or was out of reach. A worker keeps our notes, so that a signaling proces
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
@@ -25,6 +26,8 @@ from signaling.rooms import Room, RoomState, not_here
 from signaling.subscriptions import wanted
 
 FIRST_CONTACT_S = 5.0
+EARLY_MAX = 4_096
+"""Notifications that wait for a snapshot; the oldest is dropped, which the snapshot most likely knows of."""
 
 log = structlog.get_logger()
 
@@ -58,6 +61,8 @@ class Worker:
         self.desired = DesiredState(self.request)
         self.malformed = 0
         self._events = events
+        self._early: deque[tuple[str, dict[str, Any]]] = deque(maxlen=EARLY_MAX)
+        """What came before the snapshot was taken over: it may be newer, so it is heard afterwards."""
 
     @property
     def ready(self) -> bool:
@@ -71,17 +76,26 @@ class Worker:
         return await self.link.request(method, message.model_dump())
 
     async def _session(self, channel: Channel) -> None:
+        self._early.clear()
         self._set_state(WorkerState.SYNCING)
         reply = await channel.request("snapshot", timeout_s=REQUEST_TIMEOUT_S)
         snapshot = Snapshot.model_validate(reply)
         first = not self.contacted.is_set()
         self._events.synced(self.index, snapshot, first)
         self._set_state(WorkerState.READY)
+        while self._early:
+            self._hear(*self._early.popleft())
         self.contacted.set()
         self.desired.reset()
         await self.desired.run()
 
     def _notify(self, event: str, params: dict[str, Any]) -> None:
+        if self.state is WorkerState.SYNCING:
+            self._early.append((event, params))
+        else:
+            self._hear(event, params)
+
+    def _hear(self, event: str, params: dict[str, Any]) -> None:
         model = messages.NOTIFICATIONS.get(event)
         try:
             if model is None:

@@ -6,7 +6,7 @@ from models.questions import FaceBox
 
 SAME = 0.3
 """Two boxes that share so much of their union are one face."""
-FORGET_MS = 3_000
+FORGET_MS = 2_000
 """A face that was not seen for so long has left; if it comes back it is another one."""
 MAX_FACES = 10
 """The largest ones; more than that is a crowd."""

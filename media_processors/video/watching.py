@@ -20,8 +20,6 @@ QUEUE_NS = 2_000_000_000
 """What waits: so many packets, so much time. Beyond that all of it is dropped, and what follows until the next key frame."""
 ASK_AGAIN_NS = 1_100_000_000
 """Between two wishes for a key frame; the worker hears one in a second."""
-SPARING_NS = 2_000_000_000
-"""On a machine that cannot keep up only key frames are decoded, asked for so long after the last: before a face is forgotten."""
 
 Ask = Callable[[SelectLayer | WantKeyframe], None]
 
@@ -33,19 +31,15 @@ class Seeing:
     paused_after_s = 3.0
     """A key frame that was lost is asked for again after one second; nothing comes while the worker waits for it."""
 
-    def __init__(
-        self, opened: OpenTrack, counters: SightCounters, ask: Ask, sparing: Callable[[], bool] = lambda: False
-    ) -> None:
-        """`sparing`: whether the machine has no time for more than key frames just now."""
+    def __init__(self, opened: OpenTrack, counters: SightCounters, ask: Ask) -> None:
         self._handle = opened.handle
         self._codec = opened.codec
         self._counters = counters
         self._ask = ask
-        self._sparing = sparing
         self._names: list[str] = []
         self._clock = TrackClock(CLOCK_HZ)
         self._last_picture_ms: int | None = None
-        self._ask_from_ns = 0
+        self._asked_ns: int | None = None
         self._assembler: FrameAssembler | None = None
         self._decoder: VideoDecoder | None = None
 
@@ -61,7 +55,7 @@ class Seeing:
         """See `Perception`."""
         self._assembler = None
         self._decoder = None
-        self._ask_from_ns = 0
+        self._asked_ns = None
 
     def bound(self, waiting: deque[TapPacket]) -> int:
         """See `Perception`. A frame without the ones before it is worth nothing, so everything goes."""
@@ -81,9 +75,6 @@ class Seeing:
             if picture is not None:
                 self._counters.pictures += 1
                 yield from [(name, picture) for name in self._names]
-            if self._sparing():
-                self._assembler.lose()
-                self._ask_from_ns = frame.arrival_ns + SPARING_NS
         if self._assembler.awaits_keyframe:
             self._want_keyframe(packet.arrival_ns)
 
@@ -110,7 +101,7 @@ class Seeing:
         return VideoFrame(to_rgb(picture), start_ms, frame.arrival_ns)
 
     def _want_keyframe(self, now_ns: int) -> None:
-        if now_ns >= self._ask_from_ns:
-            self._ask_from_ns = now_ns + ASK_AGAIN_NS
+        if self._asked_ns is None or now_ns - self._asked_ns >= ASK_AGAIN_NS:
+            self._asked_ns = now_ns
             self._counters.keyframes_asked += 1
             self._ask(WantKeyframe(self._handle))

@@ -140,6 +140,7 @@ class TrackSnapshot(ChannelMessage):
     processors: dict[str, bool]
     epoch: int
     bypassed: str | None = Field(
+        default=None,  # of a worker that was started before there was this field
         description="why the last `processing_state` said `bypass`; null if it said `on`, or none was"
     )
 

@@ -29,6 +29,19 @@ LABELLED = """
 """Whether one of the pictures on the page has a dark bar with bright letters at its top."""
 
 
+UNCOVERED = """
+(() => {
+  const video = document.querySelector('.tile-labelled video');
+  const foot = document.querySelector('.tile-labelled .tile-foot');
+  if (!video || !foot) return 'no labelled tile';
+  if (getComputedStyle(video).objectFit !== 'contain') return 'a picture that is cropped';
+  const [box, name] = [video.getBoundingClientRect(), foot.getBoundingClientRect()];
+  return name.top < box.top + 0.2 * box.height ? 'a name over the label' : '';
+})()
+"""
+"""What hides a label; nothing if it is seen whole."""
+
+
 async def shows(page: Page, label: bool) -> None:
     """Wait until it is so, three times in a row."""
     run = [0]
@@ -59,6 +72,7 @@ async def test_a_label_comes_and_goes_in_a_browsers_picture(tmp_path: Path) -> N
             await shows(bert.page, label=False)
             say("likely_synthetic")
             await shows(bert.page, label=True)
+            await until(lambda: bert.page.evaluate(UNCOVERED), 10)
             await bert.photograph("label")
             figures = await plays(bert.page)
             assert figures["frameWidth"] <= 640

