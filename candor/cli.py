@@ -1,4 +1,4 @@
-"""The command line: `candor serve | drain | demo | bot | models | token | init | config | doctor`."""
+"""The command line: `candor serve | drain | demo | bot | models | token | init | config | backup | doctor`."""
 
 import argparse
 import asyncio
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_token(commands)
     _add_init(commands)
     _add_config(commands)
+    _add_backup(commands)
     _add_doctor(commands)
     return parser
 
@@ -174,11 +175,64 @@ def _config(arguments: argparse.Namespace) -> int:
     return 2 if found else 0
 
 
+def _add_backup(commands: Any) -> None:
+    backup = commands.add_parser("backup", help="what this machine cannot get again (locks, heads trained here, ...)")
+    backup.add_argument("file", type=Path, metavar="FILE.tar.gz", help="a new file, or - for standard output")
+    weights = backup.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--without-weights",
+        dest="weights",
+        action="store_const",
+        const="none",
+        default="trained",
+        help="also without the heads that were trained here",
+    )
+    weights.add_argument(
+        "--all-weights", dest="weights", action="store_const", const="all", help="also with those that can be pulled"
+    )
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", help="put back what `candor backup` kept")
+    restore.add_argument("file", type=Path, metavar="FILE.tar.gz", help="the archive, or - for standard input")
+    restore.add_argument("--force", action="store_true", help="overwrite files that are there")
+    restore.set_defaults(run=_restore)
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from candor import backup
+    from models.store import Busy, Store
+
+    store = Store(load(arguments.config).models.store_dir)
+    try:
+        names = backup.make(arguments.file, store, arguments.config, arguments.weights)
+    except (backup.BackupError, Busy, OSError) as error:
+        print(f"candor backup: {error}", file=sys.stderr)
+        return 1
+    for name in names:
+        print(name, file=sys.stderr)
+    print("Keep it as you keep keys. What the environment says is not in it.", file=sys.stderr)
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    from candor import backup, restore
+    from models.store import Busy
+
+    config: Path | None = arguments.config
+    settings = load(config if config and config.exists() else None)
+    try:
+        lines = restore.restore(arguments.file, settings.models, config, force=arguments.force)
+    except (backup.BackupError, Busy, ValueError, OSError) as error:
+        print(f"candor restore: {error}", file=sys.stderr)
+        return 1
+    print(*lines, sep="\n")
+    return 0
+
+
 def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="what would keep a meeting from working here, and what helps")
     doctor.add_argument("--from-outside", metavar="URL", help="look at a server as a client on this computer sees it")
     doctor.add_argument("--room", default="doctor", help="to be joined from outside (default %(default)s)")
-    doctor.add_argument("--token", help="for that room, if rooms are closed: candor token")
+    doctor.add_argument("--token", help="for that room, if rooms are closed: candor token; - to read it here")
     doctor.set_defaults(run=_doctor)
 
 
@@ -186,7 +240,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from candor.doctor import report
 
     settings = load(arguments.config)
-    return asyncio.run(report.examine(settings, arguments.from_outside, arguments.token, arguments.room))
+    # Arguments can be seen by everybody on a computer, so a script has another way.
+    token = sys.stdin.readline().strip() if arguments.token == "-" else arguments.token
+    return asyncio.run(report.examine(settings, arguments.from_outside, token, arguments.room))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 ANY_ADDRESS = "0.0.0.0"  # nosec B104  # --lan means to be reachable from the network
+CERTIFICATES = Path("~/.local/share/candor/tls")
 VALID_DAYS = 825
 """The longest that Apple's browsers accept."""
 DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)

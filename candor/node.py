@@ -23,7 +23,6 @@ from signaling.settings import LOOPBACK_HOST, prepared
 START_TIMEOUT_S = 60.0
 HOSTS_TIMEOUT_S = 15.0
 POLL_S = 0.05
-CERTIFICATES = Path("~/.local/share/candor/tls")
 
 
 class Node:
@@ -187,7 +186,7 @@ def _for_lan(settings: Settings) -> Settings:
     signaling, sfu = settings.signaling, settings.sfu
     changes: dict[str, Any] = {}
     if signaling.tls_cert is None:
-        cert, key = lan.certificate(CERTIFICATES.expanduser(), address)
+        cert, key = lan.certificate(lan.CERTIFICATES.expanduser(), address)
         changes = {"tls_cert": cert, "tls_key": key}
     if signaling.public_url is None:
         changes["public_url"] = f"https://{address}:{signaling.port}"

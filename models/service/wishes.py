@@ -59,7 +59,7 @@ class Wishes:
 
     def open(self) -> None:
         """Read the file. Raises ValueError if it is something else, or another service has this store."""
-        self._take()
+        self.take()
         try:
             self.wanted = Wanted.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
@@ -74,8 +74,11 @@ class Wishes:
         if lock is not None:
             os.close(lock)
 
-    def _take(self) -> None:
-        """A store that nobody can write needs no lock: whoever serves it changes nothing in it."""
+    def take(self) -> None:
+        """Have the right to write the file, until `close`. Raises ValueError if a service has it.
+
+        A store that nobody can write needs no lock: whoever serves it changes nothing in it.
+        """
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             lock = os.open(self._root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
