@@ -1,5 +1,6 @@
 """The packet loop without its process: what one track or one transform breaks, no other notices."""
 
+import time
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,7 +14,7 @@ from media_processors.frames import TrackRef
 from media_processors.path_host import PathHost, _Tap
 from media_processors.settings import ProcessingSettings
 from media_processors.streams import PathStream
-from sfu.tap import CloseTrack, OpenTrack, TapFrame, TapPacket, TapResult
+from sfu.tap import MAX_STEPS, CloseTrack, OpenTrack, TapFrame, TapPacket, TapResult, Trace, Traced
 from tests.unit.processors.sounds import opened, packet, publish, voice
 
 
@@ -43,7 +44,7 @@ class Faulty:
         self.fails_in = fails_in
 
     def info(self) -> ProcessorInfo:
-        return ProcessorInfo(name="faulty", kind="transform", media="audio", available=True)
+        return ProcessorInfo(name="faulty", kind="transform", media="audio", available=True, model="faulty@1")
 
     def open(self, track: TrackRef) -> "Faulty":
         self._maybe_fail("open")
@@ -76,7 +77,7 @@ class Scene:
         self.link = Link()
         self.tap = _Tap(run_dir / "worker-0.tap", self.link)  # type: ignore[arg-type]  # of the link only these methods are used
 
-    def handle(self, *frames: OpenTrack | CloseTrack | TapPacket) -> list[TapResult]:
+    def handle(self, *frames: OpenTrack | CloseTrack | TapPacket | Trace) -> list[TapResult]:
         self.link.sent.clear()
         self.host._handle_all(self.tap, list(frames))
         return [frame for frame in self.link.sent if isinstance(frame, TapResult)]
@@ -171,3 +172,46 @@ def test_without_libopus_the_host_starts_and_says_so(tmp_path: Path, monkeypatch
     scene = Scene(tmp_path, Faulty("nowhere"))
     (info,) = scene.host.infos
     assert (info.available, info.reason, info.command) == (False, "no libopus", "pip install av")
+
+
+def told(scene: Scene) -> list[Traced]:
+    return [frame for frame in scene.link.sent if isinstance(frame, Traced)]
+
+
+def test_of_a_packet_that_is_asked_about_every_step_is_told_before_the_result(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Faulty("nowhere"))
+    began_ns = time.monotonic_ns()
+    scene.handle(faulty("asked"), faulty("other", 2), arrived(0), Trace(1, 1), arrived(0, 2), arrived(1), arrived(2))
+    (traced,) = told(scene)
+    assert (traced.handle, traced.seq) == (1, 1)
+    assert [(step.name, step.model) for step in traced.steps] == [
+        ("tap", ""),
+        ("decode", ""),
+        ("vad", ""),
+        ("faulty", "faulty@1"),
+        ("encode", ""),
+    ]
+    ends = [step.ended_ns for step in traced.steps]
+    assert ends == sorted(ends)
+    assert began_ns <= ends[0] <= ends[-1] <= time.monotonic_ns()
+    after = scene.link.sent[scene.link.sent.index(traced) + 1]
+    assert isinstance(after, TapResult)
+    assert (after.handle, after.seq) == (1, 1)
+
+
+def test_a_long_repair_is_told_in_part(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Faulty("nowhere"))
+    scene.handle(faulty("asked"))
+    for index in range(3):
+        short = publish(voice(140, 0.01), samples=120)[0]
+        scene.handle(packet(index, short, timestamp=120 * index)._replace(handle=1, arrival_ns=2**62))
+    late = packet(30, publish(voice(140, 0.01), samples=120)[0], timestamp=120 * 30)
+    scene.handle(Trace(1, 30), late._replace(handle=1, arrival_ns=2**62))
+    (traced,) = told(scene)
+    assert len(traced.steps) == MAX_STEPS
+
+
+def test_a_question_about_a_track_that_is_not_here_is_forgotten(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, Faulty("nowhere"))
+    scene.handle(Trace(1, 0), faulty("late"), arrived(0))
+    assert told(scene) == []

@@ -11,9 +11,12 @@ from sfu.tap import (
     Hello,
     OpenTrack,
     SelectLayer,
+    Step,
     TapPacket,
     TapResult,
     TapSocket,
+    Trace,
+    Traced,
     VideoResult,
     WantKeyframe,
     decode,
@@ -46,6 +49,8 @@ def test_frames_of_a_message_come_back_in_order() -> None:
         WantKeyframe(2**32 - 1),
         VideoResult(3, 7, 1, 2**32 - 1, b"picture"),
         VideoResult(3, 7, 1, 0, b""),
+        Trace(2**32 - 1, 65535),
+        Traced(handle=3, seq=9, steps=(Step(name="denoise", model="rnnoise@1", ended_ns=2**62),)),
         CloseTrack(3),
     ]
     assert list(decode(b"".join(encode(frame) for frame in frames))) == frames
