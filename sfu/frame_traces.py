@@ -28,8 +28,9 @@ class FrameTraces:
     def __init__(self, between: int) -> None:
         self._between = between
         self._left = self._some()
+        self.packet: AudioPacket | None = None
+        """The one that is followed: its owner compares every packet that is released with it."""
         self._tapped: Tapped | None = None
-        self._packet: AudioPacket | None = None
         self._steps: tuple[Step, ...] = ()
 
     def due(self) -> bool:
@@ -38,22 +39,18 @@ class FrameTraces:
         if self._left:
             return False
         self._left = self._some()
-        return self._packet is None
+        return self.packet is None
 
     def follow(self, tapped: Tapped, packet: AudioPacket) -> None:
         """This packet is on its way to the path host."""
-        self._tapped, self._packet, self._steps = tapped, packet, ()
+        self._tapped, self.packet, self._steps = tapped, packet, ()
 
     def heard(self, told: Traced) -> None:
         """The path host has told of a packet; of any other than the followed one it is ignored."""
-        if self._tapped is None or self._packet is None:
+        if self._tapped is None or self.packet is None:
             return
-        if (told.handle, told.seq) == (self._tapped.handle, self._packet.seq_ext & 0xFFFF):
+        if (told.handle, told.seq) == (self._tapped.handle, self.packet.seq_ext & 0xFFFF):
             self._steps = told.steps
-
-    def follows(self, packet: AudioPacket) -> bool:
-        """Whether it is this one."""
-        return packet is self._packet
 
     def sent(self, processed: bool, released_ns: int) -> None:
         """The followed packet was released at `released_ns`, and its listeners have been sent it. `processed`: what the host made
@@ -63,13 +60,13 @@ class FrameTraces:
 
     def lost(self, packet: AudioPacket) -> None:
         """`LOST_S` have passed since `packet`. If it is still followed, it was dropped."""
-        if self.follows(packet):
+        if packet is self.packet:
             self._tell("dropped", self._steps)
 
     def _tell(self, outcome: str, steps: Sequence[Step]) -> None:
         """The spans, afterwards: each step begins where the one before it ended."""
-        tapped, packet = self._tapped, self._packet
-        self._tapped = self._packet = None
+        tapped, packet = self._tapped, self.packet
+        self._tapped = self.packet = None
         if tapped is None or packet is None:
             return
         attributes = {

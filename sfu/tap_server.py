@@ -158,7 +158,7 @@ class TapServer:
             source = next(iter(producer.sources.values()))
             now_ns = time.monotonic_ns()
             self._plane.forward_audio(source, packet, payload, level, sound, now_ns)
-            if traces.follows(packet):
+            if packet is traces.packet:
                 traces.sent(processed, now_ns)
 
         def drop(reason: DropReason) -> None:
