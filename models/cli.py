@@ -33,6 +33,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="a folder to copy from, laid out as hf|github/<owner>/<repository>/<commit>/; of the defaults, those it has",
     )
     fetch.add_argument("--offline", action="store_true", help="ask nobody: say whether it is all here and whole")
+    fetch.add_argument("--keep", type=int, metavar="N", help="versions before it that stay (default: a setting, 1)")
     fetch.add_argument("--accept-licence", action="store_true", help="also if a licence forbids commercial use")
     fetch.add_argument(
         "--hub", default=DEFAULT_HUB, help=f"another hub with the same interface (default {DEFAULT_HUB})"
@@ -42,7 +43,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     measure = commands.add_parser("tune", help="measure in which precision a model answers fastest here, and keep it")
     _add_names(measure, "without a name: all here that have a choice")
     remove = commands.add_parser("remove", help="delete weights")
-    remove.add_argument("name", nargs="+", help="as `candor models list` shows it")
+    remove.add_argument("name", nargs="+", help="as `candor models list` shows it; NAME@VERSION: one of those before")
     prefer = commands.add_parser("prefer", help="choose the model that meetings ask about its task")
     prefer.add_argument("name", help="as `candor models list` shows it")
     setup.register(commands)
@@ -104,6 +105,7 @@ def _pull_all(arguments: argparse.Namespace, store: Store, settings: ModelSettin
         entries = [entry for entry in catalog.load().model if entry.by_default]
     if arguments.offline:
         return _verify([entry.name for entry in entries], store)
+    keep = settings.keep_versions if arguments.keep is None else max(0, arguments.keep)
     mirror = arguments.mirror
     origin: Origin = Mirror(mirror) if mirror else Internet(arguments.hub, arguments.github)
     for entry in entries:
@@ -111,7 +113,7 @@ def _pull_all(arguments: argparse.Namespace, store: Store, settings: ModelSettin
     here, missing = 0, 0
     for entry in entries:
         try:
-            _pull(entry, store, origin, settings.store_budget_bytes)
+            _pull(entry, store, origin, settings.store_budget_bytes, keep)
             here += 1
         except AbsentError as error:
             if arguments.name or not mirror:
@@ -130,7 +132,7 @@ def _check_licence(entry: ModelEntry, accepted: bool) -> None:
         )
 
 
-def _pull(entry: ModelEntry, store: Store, origin: Origin, budget_bytes: int) -> None:
+def _pull(entry: ModelEntry, store: Store, origin: Origin, budget_bytes: int, keep: int) -> None:
     if isinstance(entry.source, EnvironmentSource):
         raise PullError(f"{entry.name} is not pulled: {environments.command(entry.source)}")
     if not isinstance(entry.source, PulledSource):
@@ -141,7 +143,7 @@ def _pull(entry: ModelEntry, store: Store, origin: Origin, budget_bytes: int) ->
         return
     sys.stdout.write(f"{entry.name}: {entry.source.kind}/{entry.source.repository}, licence {entry.licence}\n")
     with Progress(sys.stdout) as progress:
-        locked = pull(entry, store, origin, progress, budget_bytes)
+        locked = pull(entry, store, origin, progress, budget_bytes, keep)
     sys.stdout.write(f"{entry.name}: {len(locked.files)} files of {locked.commit}\n")
     if isinstance(found := store.locate(entry), Missing):
         sys.stdout.write(f"{entry.name}: {found.reason}: run `{found.command}`\n")
@@ -167,15 +169,17 @@ def _is_pinned(entry: ModelEntry, locked: LockedModel) -> bool:
 
 def _verify(names: list[str], store: Store) -> int:
     """Exit status 1 if a model is missing or not what the lock says."""
-    lock = store.lock().models
+    lock = store.lock()
     wrong = 0
-    here = [*sorted(lock), *(entry.name for entry in environments.installed(store.root))]
+    here = [*sorted(lock.models), *(entry.name for entry in environments.installed(store.root))]
     for name in names or here:
         try:
             entry = _found(name, store)
-            if isinstance(entry.source, PulledSource) and name not in lock:
+            if isinstance(entry.source, PulledSource) and name not in lock.models:
                 raise PullError(f"{name}: not here: candor models pull {name}")
             store.verify(entry)
+            for earlier in lock.earlier.get(name, []):
+                store.verify(entry, earlier.version)
             sys.stdout.write(f"{name}: whole\n")
         except (PullError, CorruptModelError, OSError) as error:
             sys.stdout.write(f"{error}\n")
@@ -222,12 +226,24 @@ def _remove(names: list[str], store: Store) -> int:
     with store.alone():
         for name in names:
             before = store.size_bytes()
-            if name in store.lock().models:
+            model, _, version = name.partition("@")
+            if version:
+                _remove_version(model, version, store)
+            elif name in store.lock().models:
                 store.remove(name)
             elif not _remove_environment(name, store):
                 raise PullError(f"{name} is not in {store.root}")
             sys.stdout.write(f"{name}: removed, {(before - store.size_bytes()) / 1e6:.1f} MB freed\n")
     return 0
+
+
+def _remove_version(name: str, version: str, store: Store) -> None:
+    try:
+        store.remove_version(name, version)
+    except KeyError as error:
+        raise PullError(f"{name}@{version} is none of the versions before, which `candor models list` shows") from error
+    except ValueError as error:
+        raise PullError(str(error)) from error
 
 
 def _remove_environment(name: str, store: Store) -> bool:
@@ -257,6 +273,8 @@ def _here(entry: ModelEntry, store: Store, lock: Lock) -> str:
     if isinstance(found, Missing):
         return f"no: {found.reason}" + (f": {found.command}" if found.command else "")
     notes = [f"yes, {found.version}"]
+    if earlier := lock.earlier.get(entry.name):
+        notes.append("before: " + ", ".join(locked.version for locked in earlier))
     if not entry.runner:
         notes.append("nothing in Candor runs it yet")
     if lock.preferred.get(entry.task) == entry.name:

@@ -10,6 +10,7 @@ from models.errors import DeadlineError, FailedError, LoadingError, OverloadedEr
 from models.precision import Precision
 from models.questions import Answer, Question, answer_from_wire
 from models.speech import Transcript, Utterance
+from models.traffic import Route
 from models.transports import SocketTransport, Transport, ignore
 
 A = TypeVar("A", bound=Answer)
@@ -56,16 +57,20 @@ class InferenceClient:
 
     async def transcribe(self, model: str, utterance: Utterance, deadline_ms: float) -> Answered[Transcript]:
         """What `model` hears in the window. Raises InferenceError: unavailable, overloaded, timeout, engine_gone, failed."""
-        return await self.ask(model, utterance, Transcript, room_id=utterance.room_id, deadline_ms=deadline_ms)
+        room_id, track_id = utterance.room_id, utterance.track_id
+        return await self.ask(model, utterance, Transcript, room_id=room_id, track_id=track_id, deadline_ms=deadline_ms)
 
     async def ask(
-        self, model: str, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float
+        self, model: str, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float, track_id: str = ""
     ) -> Answered[A]:
         """What `model` answers, and in which version; `wanted` is the kind of answer that its task has.
 
+        Where two versions answer, a track stays with one, and what is asked about no track goes by its room (`models.traffic`).
         Raises InferenceError, as `transcribe` does, and ValueError for a question that is too large to send.
         """
         fields = {"model": model, "room_id": room_id, "deadline_ms": deadline_ms, "question": question.to_wire()}
+        if track_id:
+            fields["track_id"] = track_id
         reply = await self.request("ask", fields, deadline_ms + GRACE_MS)
         try:
             answer, version = answer_from_wire(reply["answer"]), str(reply["model"])
@@ -89,6 +94,14 @@ class InferenceClient:
     async def unload(self, model: str) -> None:
         """Have the engine let `model` go after its last call; whoever asks it again has it loaded again. Raises InferenceError."""
         await self.request("unload", {"model": model}, 5_000)
+
+    async def route(self, model: str, route: Route | None, timeout_ms: float = 240_000) -> bool:
+        """Have the engine ask `model` by `route`, or in its newest version; whether that is new. Raises InferenceError."""
+        fields = {"model": model, "route": None if route is None else route.model_dump(mode="json")}
+        result = await self.request("route", fields, timeout_ms)
+        if not isinstance(result, dict) or "changed" not in result:
+            raise FailedError("malformed answer")
+        return bool(result["changed"])
 
     async def stats(self) -> dict[str, Any]:
         """Counters per loaded model. Raises InferenceError."""

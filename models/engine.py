@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from models import catalog, journal, wire
+from models.arms import Arms
 from models.catalog import Catalog
 from models.errors import FailedError, InferenceError, OverloadedError
 from models.journal import Journal
@@ -22,6 +23,7 @@ from models.operations import Operations
 from models.settings import ModelSettings
 from models.shelf import Shelf
 from models.store import Store
+from models.traffic import RoutesFile
 
 SOCKET_NAME = "engine.sock"
 MAX_PENDING = 256
@@ -39,8 +41,10 @@ class Engine:
         self._socket_path = socket_path
         self._settings = settings
         self._journal = Journal(socket_path.with_name(journal.NAME))
-        self.shelf = Shelf(models or catalog.load(), store or Store(settings.store_dir), settings, self._journal)
-        self._operations = Operations(self.shelf)
+        store = store or Store(settings.store_dir)
+        self.shelf = Shelf(models or catalog.load(), store, settings, self._journal)
+        self._arms = Arms(self.shelf, RoutesFile(store.root))
+        self._operations = Operations(self.shelf, self._arms)
         self._preloading: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -48,6 +52,7 @@ class Engine:
     async def start(self) -> None:
         """Listen; the socket is for this user only."""
         self._journal.open()
+        self._arms.open()
         self._socket_path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._accept, path=self._socket_path)
         self._socket_path.chmod(0o600)
@@ -69,6 +74,7 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._arms.close()
         await self.shelf.close()
         self._journal.close()
 

@@ -95,4 +95,4 @@ def _described(store: Store) -> dict[str, Any]:
             case Missing(reason, command):
                 missing[entry.name] = (reason, command)
     told = Told(versions=versions, missing=missing, lock=Lock(trained=lock.trained, preferred=lock.preferred))
-    return told.model_dump(mode="json")
+    return told.model_dump(mode="json", exclude_defaults=True)  # nothing that an older node would not know

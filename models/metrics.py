@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -71,6 +71,49 @@ def loaded_models(
     return resources, health
 
 
+ARM_RESULTS = ("answered", "failed")
+SHADOW_RESULTS = ("agreed", "differed", "failed", "shed")
+
+
+def arms_of_models(stats: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    """Of models that have a route (`models.traffic`), by version. Counters begin anew with each route."""
+    arms = CounterMetricFamily(
+        "ai_model_arm_requests",
+        "Of versions that answer beside another, by result",
+        labels=("model", "version", "result"),
+    )
+    shadows = CounterMetricFamily(
+        "ai_model_shadow_requests",
+        "Of versions whose answers are shown nobody; shed: not asked, because there was other work",
+        labels=("model", "version", "result"),
+    )
+    latency = GaugeMetricFamily(
+        "ai_model_arm_latency_seconds", "Of the newest 512 answers", labels=("model", "version", "quantile")
+    )
+    flagged = GaugeMetricFamily(
+        "ai_model_arm_flag_ratio", "Of models with a calibration: share of flagged answers", labels=("model", "version")
+    )
+    rollbacks = CounterMetricFamily(
+        "ai_model_rollbacks", "Splits that were ended because one version was worse", labels=("model", "reason")
+    )
+    for model, told in stats.items():
+        traffic = told.get("traffic") or {"arms": [], "rollbacks": {}}
+        for arm in traffic["arms"]:
+            names = model, arm["arm"]
+            shadow = arm["role"] == "shadow"
+            family, results = (shadows, SHADOW_RESULTS) if shadow else (arms, ARM_RESULTS)
+            for result in results:
+                family.add_metric((*names, result), arm[result])
+            for quantile, milliseconds in (("0.5", arm["p50_ms"]), ("0.95", arm["p95_ms"])):
+                if milliseconds is not None:
+                    latency.add_metric((*names, quantile), milliseconds / 1000)
+            if arm["flag_rate"] is not None:
+                flagged.add_metric(names, arm["flag_rate"])
+        for reason, count in traffic["rollbacks"].items():
+            rollbacks.add_metric((model, reason), count)
+    return iter((arms, shadows, latency, flagged, rollbacks))
+
+
 class EngineMetrics(Collector):
     """Of one engine. `stats`: of its loaded models; `loading`: those that are on their way."""
 
@@ -110,4 +153,6 @@ class EngineMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
-        yield from loaded_models(self._stats(), self._loading())
+        stats = self._stats()
+        yield from loaded_models(stats, self._loading())
+        yield from arms_of_models(stats)

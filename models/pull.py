@@ -18,10 +18,12 @@ AT_ONCE = 4
 """Files that come side by side."""
 
 
-def pull(entry: ModelEntry, store: Store, origin: Origin, progress: Progress, budget_bytes: int) -> LockedModel:
+def pull(
+    entry: ModelEntry, store: Store, origin: Origin, progress: Progress, budget_bytes: int, keep: int = 0
+) -> LockedModel:
     """Fetch a model and write it into the lock. Raises PullError, CorruptModelError, OSError.
 
-    `budget_bytes`: what the store may take on the disk, this model included.
+    `budget_bytes`: what the store may take on the disk, this model included. `keep`: so many versions before it stay.
     """
     source = entry.source
     if not isinstance(source, PulledSource):
@@ -33,7 +35,7 @@ def pull(entry: ModelEntry, store: Store, origin: Origin, progress: Progress, bu
             _check_room(entry, release, store, _staging(store.root / locked.folder), budget_bytes)
             files = _install(source, release, store.root / locked.folder, origin, progress)
             locked = locked.model_copy(update={"files": files})
-            store.put(entry.name, locked)
+            store.put(entry.name, locked, keep=keep)
             return locked
     except Busy as error:
         raise PullError(str(error)) from error

@@ -26,6 +26,12 @@ class ModelSettings(BaseModel):
     max_store_gb: float = Field(
         default=20.0, gt=0, description="what pulled weights may take on the disk, in 10^9 bytes"
     )
+    keep_versions: int = Field(
+        default=1,
+        ge=0,
+        le=10,
+        description="of a model that is pulled anew: so many versions before it stay, to go back to",
+    )
     pocketsphinx_decoders: int = Field(
         default_factory=_default_decoders,
         ge=1,

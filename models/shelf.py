@@ -1,4 +1,8 @@
-"""The models that are loaded: each with its runner and batcher, within a budget of memory, exchangeable while calls run."""
+"""The models that are loaded: each with its runner and batcher, within a budget of memory, exchangeable while calls run.
+
+Of a model several arms may be loaded (`models.traffic`): versions of it, which who asks tells apart. Without more there is one,
+`CURRENT`: whatever the store had when it was loaded.
+"""
 
 import asyncio
 import dataclasses
@@ -21,23 +25,35 @@ from models.precision import Device, Precision
 from models.questions import Answer, Question
 from models.runners import Runner, create_runner, is_tunable
 from models.settings import ModelSettings
-from models.store import CorruptModelError, Store
+from models.store import CorruptModelError, Located, Missing, Store
+from models.traffic import CURRENT, parsed
 
 log = structlog.get_logger()
 
 State = Literal["loading", "ready", "draining", "closed"]
+Key = tuple[str, str]
+"""Of a loaded model: its name and its arm."""
 
 
 class LoadedModel:
     """A model, its runner and its batcher."""
 
     def __init__(
-        self, entry: ModelEntry, version: str, runner: Runner[Any, Any], journal: Journal, max_queued: int
+        self,
+        entry: ModelEntry,
+        version: str,
+        runner: Runner[Any, Any],
+        journal: Journal,
+        max_queued: int,
+        known_as: str = "",
     ) -> None:
         self.entry = entry
         self.version = version
+        """As its answers name it: with its precision where that is part of the arm."""
         self.runner = runner
         self._journal = journal
+        self._known_as = known_as or entry.name
+        """In the journal."""
         self.state: State = "loading"
         self.memory_bytes = 0
         """By how much the process grew while it was loaded: what unloading it is hoped to free."""
@@ -76,7 +92,7 @@ class LoadedModel:
 
     def _at_work(self) -> AbstractContextManager[None]:
         """What runs in processes of its own cannot end this one."""
-        return nullcontext() if self.runner.isolated else self._journal.at_work(self.entry.name)
+        return nullcontext() if self.runner.isolated else self._journal.at_work(self._known_as)
 
     @property
     def full_version(self) -> str:
@@ -121,51 +137,116 @@ class Shelf:
         self._store = store
         self._journal = journal
         self._settings = settings
-        self._models: dict[str, LoadedModel] = {}
+        self._models: dict[Key, LoadedModel] = {}
+        self._serving: dict[str, tuple[str, ...]] = {}
+        """The arms of models that have more than `CURRENT`, or another: first the one that is asked unless one is named."""
         self._wishes: dict[str, Precision] = {}
         self._loading = asyncio.Lock()
-        self._loads: dict[str, asyncio.Task[LoadedModel]] = {}
+        self._loads: dict[Key, asyncio.Task[LoadedModel]] = {}
+        self._unwanted: set[Key] = set()
+        """Of those that are on their way, what was let go meanwhile."""
         self._leaving: set[asyncio.Task[None]] = set()
         self.on_batch: Callable[[str, Sequence[float]], None] = _ignore
         """Called when a batch of a model begins, with the seconds that each of its questions has waited."""
 
     def loaded(self) -> dict[str, LoadedModel]:
-        """By name."""
-        return dict(self._models)
+        """By name, the first of its arms."""
+        names = dict.fromkeys(name for name, _ in self._models)
+        return {name: next(iter(self.arms(name).values())) for name in names}
+
+    def arms(self, name: str) -> dict[str, LoadedModel]:
+        """The arms of a model that are loaded, in the order in which `serve` named them."""
+        order = self._serving.get(name, (CURRENT,))
+        here = [arm for other, arm in self._models if other == name]
+        known = [arm for arm in order if arm in here]
+        return {arm: self._models[name, arm] for arm in dict.fromkeys([*known, *here])}
 
     def loading(self) -> frozenset[str]:
         """Those that are on their way."""
-        return frozenset(self._loads)
+        return frozenset(name for name, _ in self._loads)
 
     def known_as(self, name: str) -> tuple[str, str]:
         """(name, task) to count something under: whatever else is asked for is `other`."""
-        if (model := self._models.get(name)) is not None:
-            return name, model.entry.task
+        if arms := self.arms(name):
+            return name, next(iter(arms.values())).entry.task
         try:
             return name, self._catalog.get(name).task
         except KeyError:
             return "other", "other"
 
-    async def get(self, name: str) -> LoadedModel:
-        """The loaded model `name`, loading it now if need be; whoever stops waiting does not stop it. Raises UnavailableError."""
-        if name in self._models:
-            return self._models[name]
-        if name not in self._loads:
-            task = asyncio.create_task(self._load_for_all(name), name="model-load")
-            task.add_done_callback(lambda task: self._loaded(name, task))
-            self._loads[name] = task
-        return await asyncio.shield(self._loads[name])
+    async def get(self, name: str, arm: str | None = None) -> LoadedModel:
+        """The loaded model `name`, loading it now if need be; whoever stops waiting does not stop it. Raises UnavailableError.
 
-    async def _load_for_all(self, name: str) -> LoadedModel:
+        `arm`: None for the one that is asked unless one is named.
+        """
+        key = name, self._first(name) if arm is None else arm
+        if key in self._models:
+            return self._models[key]
+        self._unwanted.discard(key)
+        if key not in self._loads:
+            task = asyncio.create_task(self._load_for_all(key), name="model-load")
+            task.add_done_callback(lambda task: self._loaded(key, task))
+            self._loads[key] = task
+        return await asyncio.shield(self._loads[key])
+
+    def _first(self, name: str) -> str:
+        return self._serving.get(name, (CURRENT,))[0]
+
+    async def _load_for_all(self, key: Key) -> LoadedModel:
         async with self._loading:
-            if name not in self._models:
-                self._models[name] = await self._load(name, self._wishes.get(name))
-            return self._models[name]
+            if key not in self._models:
+                model = await self._twin(key) or await self._load(key, self._wishes.get(key[0]))
+                if key in self._unwanted:
+                    if model not in self._models.values():
+                        self._retire(model)
+                    raise UnavailableError("it was let go while it was being loaded", retry_s=1.0)
+                self._models[key] = model
+            return self._models[key]
 
-    def _loaded(self, name: str, task: "asyncio.Task[LoadedModel]") -> None:
-        del self._loads[name]
+    def _loaded(self, key: Key, task: "asyncio.Task[LoadedModel]") -> None:
+        del self._loads[key]
+        self._unwanted.discard(key)
         if not task.cancelled():
             task.exception()  # everybody who waited may be gone
+
+    async def _twin(self, key: Key) -> LoadedModel | None:
+        """Another arm that is just this one, loaded."""
+        name, arm = key
+        arms = self.arms(name)
+        if arm == CURRENT and arms:
+            located = await asyncio.to_thread(self._store.locate, self._entry(name))
+            arm = located.version if isinstance(located, Located) else arm
+        return next((model for model in arms.values() if model.version == arm), None)
+
+    def check(self, name: str, arms: Sequence[str]) -> None:
+        """Raises UnavailableError unless the store has every one of these arms. Blocks."""
+        entry = self._entry(name)
+        for version, precision in map(parsed, arms):
+            located = self._store.locate(entry, version)
+            if isinstance(located, Missing):
+                raise UnavailableError(located.reason, located.command)
+            if precision is not None and not is_tunable(entry):
+                raise UnavailableError(f"{name} computes in one precision only")
+
+    async def ready(self, name: str, arms: Sequence[str]) -> None:
+        """Have these arms loaded, beside what is. Raises UnavailableError; what was loaded until then stays until `serve`."""
+        for arm in arms:
+            await self.get(name, arm)
+
+    def serve(self, name: str, arms: Sequence[str]) -> None:
+        """From now on a model has these arms; the others go after their last call."""
+        if tuple(arms) == (CURRENT,):
+            self._serving.pop(name, None)
+        else:
+            self._serving[name] = tuple(arms)
+        self._let_go([key for key in (*self._models, *self._loads) if key[0] == name and key[1] not in arms])
+
+    def _let_go(self, keys: Sequence[Key]) -> None:
+        """After their last call; an arm may be loaded under another name as well, and stays then."""
+        self._unwanted.update(key for key in keys if key in self._loads)
+        gone = {self._models.pop(key) for key in keys if key in self._models}
+        for model in gone.difference(self._models.values()):
+            self._retire(model)
 
     async def get_in(self, name: str, precision: Precision | None) -> LoadedModel:
         """As `get`, and in this precision if it is loaded now or later; unless it cannot be loaded so: then nothing has changed."""
@@ -182,26 +263,23 @@ class Shelf:
             raise
 
     async def reload(self, name: str, precision: Precision | None = None) -> str:
-        """Exchange a model for what the store has now; returns its version. Calls that run end with the old one.
+        """Exchange the first arm of a model for what the store has now; returns its version. Calls that run end with the old one.
 
         Raises UnavailableError; then the old one stays, and so does the precision that was wished for before.
         """
         async with self._loading:
-            fresh = await self._load(name, precision or self._wishes.get(name))
+            key = name, self._first(name)
+            fresh = await self._load(key, precision or self._wishes.get(name))
             if precision is not None:
                 self._wishes[name] = precision
-            old = self._models.get(name)
-            self._models[name] = fresh
-            if old is not None:
-                self._retire(old)
+            self._let_go([key])
+            self._models[key] = fresh
             return fresh.version
 
     async def unload(self, name: str) -> None:
-        """Let a model go after its last call, and forget its precision; nothing if it is not loaded."""
+        """Let a model go after its last call, with all arms, and forget its precision; nothing if it is not loaded."""
         self._wishes.pop(name, None)
-        old = self._models.pop(name, None)
-        if old is not None:
-            self._retire(old)
+        self._let_go([key for key in (*self._models, *self._loads) if key[0] == name])
 
     async def close(self) -> None:
         """Free everything; idempotent."""
@@ -209,36 +287,32 @@ class Shelf:
         for load in loads:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
-        models, self._models = list(self._models.values()), {}
+        models, self._models = set(self._models.values()), {}
         for model in models:
             await model.close()
         for task in tuple(self._leaving):
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
-    async def _load(self, name: str, precision: Precision | None) -> LoadedModel:
-        with tracing.span("model.load", self.known_as(name)[0]) as running:
-            model = await self._load_now(name, precision)
+    async def _load(self, key: Key, precision: Precision | None) -> LoadedModel:
+        with tracing.span("model.load", self.known_as(key[0])[0]) as running:
+            model = await self._load_now(key, precision)
             running.set_attribute("candor.model", model.full_version)
             return model
 
-    async def _load_now(self, name: str, precision: Precision | None) -> LoadedModel:
+    async def _load_now(self, key: Key, precision: Precision | None) -> LoadedModel:
+        name, arm = key
         entry = self._entry(name)
-        if (banned_s := self._journal.banned_s(name)) > 0:
+        known_as = f"{name}@{arm}" if arm != CURRENT else name
+        if (banned_s := self._journal.banned_s(known_as)) > 0:
             minutes = math.ceil(banned_s / 60)
             raise UnavailableError(
                 f"the engine died twice while it was at work; it is tried again in {minutes} min",
                 f"candor models verify {name}",
                 retry_s=banned_s,
             )
-        if precision is None:
-            runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings)
-        elif not is_tunable(entry):
-            raise UnavailableError(f"{name} computes in one precision only")
-        else:
-            wished: dict[Device, Precision] = {"cpu": precision, "cuda": precision}
-            runner, version = await asyncio.to_thread(create_runner, entry, self._store, self._settings, wished)
-        model = LoadedModel(entry, version, runner, self._journal, self._settings.max_queued)
+        runner, version = await asyncio.to_thread(self._runner, entry, arm, precision)
+        model = LoadedModel(entry, version, runner, self._journal, self._settings.max_queued, known_as)
         model.batcher.on_batch = partial(self.on_batch, name)
         self._make_room(entry)
         try:
@@ -256,6 +330,18 @@ class Shelf:
         log.info("model_loaded", model=name, version=version, load_s=round(model.load_s, 2))
         return model
 
+    def _runner(self, entry: ModelEntry, arm: str, wished: Precision | None) -> tuple[Runner[Any, Any], str]:
+        """What runs an arm, and its version. Raises UnavailableError. Blocks: every file is read."""
+        version, own = (None, None) if arm == CURRENT else parsed(arm)
+        precision = own or wished
+        tuned: dict[Device, Precision] | None = None
+        if precision is not None:
+            if not is_tunable(entry):
+                raise UnavailableError(f"{entry.name} computes in one precision only")
+            tuned = {"cpu": precision, "cuda": precision}
+        runner, found = create_runner(entry, self._store, self._settings, tuned, version)
+        return runner, arm if own else found
+
     def _entry(self, name: str) -> ModelEntry:
         """Of the catalog, or trained here and no fixture. Raises UnavailableError."""
         try:
@@ -271,7 +357,8 @@ class Shelf:
     def _make_room(self, wanted: ModelEntry) -> None:
         """While the process would be over its budget, the idle model that was not used for longest goes."""
         excess = resident_bytes() + wanted.size_bytes - self._settings.memory_budget_bytes
-        idle = [model for model in self._models.values() if model.idle and model.entry is not wanted]
+        loaded = set(self._models.values())
+        idle = [model for model in loaded if model.idle and model.entry is not wanted]
         if 0 < sum(model.memory_bytes for model in idle) < excess:
             # Even all of them would not do: it is the libraries that are large. Loading everything anew would not help.
             log.warning("memory_budget_too_small", excess_bytes=excess)
@@ -279,10 +366,9 @@ class Shelf:
         for model in sorted(idle, key=lambda model: model.used_s):
             if excess <= 0:
                 return
-            del self._models[model.entry.name]
             excess -= model.memory_bytes
             log.info("model_unloaded", model=model.entry.name, for_model=wanted.name)
-            self._retire(model)
+            self._let_go([key for key, other in self._models.items() if other is model])
 
     def _retire(self, model: LoadedModel) -> None:
         task = asyncio.create_task(model.close(drain=True), name="model-drain")

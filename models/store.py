@@ -1,6 +1,7 @@
 """The local store of weights, and the lock that says what they must be.
 
-    <models_dir>/models.lock                              {"models": {name: {kind, repository, commit, files: {path: sha256}}}}
+    <models_dir>/models.lock                              {"models": {name: {kind, repository, commit, files: {path: sha256}}}},
+                                                          and the same of versions before, newest first: {"earlier": {name: [...]}}
     <models_dir>/hf/<owner>/<repository>/<commit>/<path>  the files; also `github/...` and `url/<host>/<hash>/...`
     <models_dir>/local/<name>/<hash>/<path>               of a head that was trained here; the lock says on what and how well
     <models_dir>/environments/<name>/                     see `models.environments`
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models import catalog, environments
 from models.catalog import DerivedSource, EnvironmentSource, LocalSource, ModelEntry, PackageSource, PulledSource, Task
+from models.traffic import Route, RoutesFile, parsed
 from models.trained import TrainedModel
 
 LOCK_NAME = "models.lock"
@@ -52,6 +54,11 @@ class LockedModel(BaseModel):
         """Where in the store the files lie, perhaps beside those of another model."""
         return PurePosixPath(self.kind, self.repository, self.commit)
 
+    @property
+    def version(self) -> str:
+        """What stands behind `@` in `name@version`."""
+        return self.commit[:8]
+
 
 class Lock(BaseModel):
     """The file `models.lock`."""
@@ -59,10 +66,16 @@ class Lock(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     models: dict[str, LockedModel] = {}
+    earlier: dict[str, list[LockedModel]] = {}
+    """What was there before, newest first, as far as it was kept."""
     trained: dict[str, TrainedModel] = {}
     """Of those models that were trained here."""
     preferred: dict[Task, str] = {}
     """Which model a meeting asks, where somebody chose it."""
+
+    def versions(self, name: str) -> list[LockedModel]:
+        """All of a model that is here, newest first."""
+        return [*([self.models[name]] if name in self.models else []), *self.earlier.get(name, [])]
 
 
 class CorruptModelError(Exception):
@@ -143,16 +156,30 @@ class Store:
         trained = self.lock().trained.get(name)
         return trained.entry(name) if trained else None
 
-    def put(self, name: str, locked: LockedModel, trained: TrainedModel | None = None) -> None:
-        """Write a model into the lock, by rename; files of an earlier commit that nobody has any more are deleted."""
+    def put(self, name: str, locked: LockedModel, trained: TrainedModel | None = None, keep: int = 0) -> None:
+        """Write a model into the lock, by rename; files of an earlier commit that nobody has any more are deleted.
+
+        `keep`: so many of those before it stay, and as many more as a route names (`models.traffic`). Raises CorruptModelError.
+        """
         lock = self.lock()
-        before = lock.models.get(name)
+        before = lock.versions(name)
+        others = [other for other in before if other.commit != locked.commit]
+        routed = self._routed(name)
+        earlier = [other for index, other in enumerate(others) if index < keep or other.version in routed]
         lock.models[name] = locked
+        lock.earlier.pop(name, None)
+        if earlier:
+            lock.earlier[name] = earlier
         if trained is not None:
             lock.trained[name] = trained
         self._write(lock)
-        if before is not None:
-            self._delete(before)
+        for other in before:
+            self._delete(other)
+
+    def _routed(self, name: str) -> set[str]:
+        """Versions that a route needs. Raises CorruptModelError."""
+        route = self.route(name)
+        return {parsed(arm)[0] for arm in route.needed} if route else set()
 
     def prefer(self, entry: ModelEntry) -> None:
         """From now on a meeting asks this model about its task."""
@@ -166,16 +193,36 @@ class Store:
         Raises KeyError if the lock does not name it.
         """
         lock = self.lock()
-        locked = lock.models.pop(name)
+        gone = [lock.models.pop(name), *lock.earlier.pop(name, [])]
         lock.trained.pop(name, None)
         lock.preferred = {task: preferred for task, preferred in lock.preferred.items() if preferred != name}
+        return self._forget(lock, gone)
+
+    def remove_version(self, name: str, version: str) -> int:
+        """Forget one of the versions before the newest; returns the bytes that are free now.
+
+        Raises KeyError if there is none, ValueError if a route needs it.
+        """
+        lock = self.lock()
+        gone = [other for other in lock.earlier.get(name, []) if other.version == version]
+        if not gone:
+            raise KeyError(f"{name}@{version}")
+        if version in self._routed(name):
+            raise ValueError(f"{name}@{version} is asked: `candor models rollback {name}`, or `split`, changes that")
+        lock.earlier[name] = [other for other in lock.earlier[name] if other.version != version]
+        return self._forget(lock, gone)
+
+    def _forget(self, lock: Lock, gone: list[LockedModel]) -> int:
         self._write(lock)
         before = self.size_bytes()
-        self._delete(locked)
+        for locked in gone:
+            self._delete(locked)
         return before - self.size_bytes()
 
     def _delete(self, locked: LockedModel) -> None:
-        kept = {other.folder / file for other in self.lock().models.values() for file in other.files}
+        lock = self.lock()
+        here = [*lock.models.values(), *(other for earlier in lock.earlier.values() for other in earlier)]
+        kept = {other.folder / file for other in here for file in other.files}
         for path in {locked.folder / file for file in locked.files} - kept:
             (self.root / path).unlink(missing_ok=True)
             self._prune((self.root / path).parent)
@@ -206,8 +253,40 @@ class Store:
         """What the store takes on the disk."""
         return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
 
-    def locate(self, entry: ModelEntry) -> Located | Missing:
-        """Whether `entry` can be loaded here. Looks at names only; `verify` reads the files."""
+    def versions(self, entry: ModelEntry) -> list[str]:
+        """Of a model that can be loaded here, newest first; none if none can. Raises CorruptModelError."""
+        located = self.locate(entry)
+        if isinstance(located, Missing):
+            return []
+        earlier = self.lock().earlier.get(entry.name, [])
+        return [located.version, *(locked.version for locked in earlier)]
+
+    def route(self, name: str) -> Route | None:
+        """Which versions of a model answer; None: what is newest. Raises CorruptModelError if the routes cannot be read."""
+        try:
+            return RoutesFile(self.root).read().get(name)
+        except ValueError as error:
+            raise CorruptModelError(str(error)) from error
+
+    def locate(self, entry: ModelEntry, version: str | None = None) -> Located | Missing:
+        """Whether `entry` can be loaded here, its newest version unless one is named.
+
+        Looks at names only; `verify` reads the files.
+        """
+        newest = self._locate(entry)
+        if version is None or (isinstance(newest, Located) and newest.version == version):
+            return newest
+        pull = f"candor models pull {entry.name}"
+        try:
+            earlier = self.lock().earlier.get(entry.name, [])
+        except CorruptModelError as error:
+            return Missing(str(error), pull)
+        for locked in earlier:
+            if locked.version == version:
+                return self._whole(locked, locked.files, pull)
+        return Missing(f"its version {version} is not here", pull)
+
+    def _locate(self, entry: ModelEntry) -> Located | Missing:
         for module in entry.requires:
             if importlib.util.find_spec(module) is None:
                 return Missing(f"the package {module} is not installed", _INSTALL.get(module, "make models"))
@@ -270,17 +349,22 @@ class Store:
         absent = [file for file in files if not (path / file).is_file()]
         if absent:
             return Missing(f"{absent[0]} is missing from the store", command)
-        return Located(path, locked.commit[:8], files)
+        return Located(path, locked.version, files)
 
-    def verify(self, entry: ModelEntry) -> None:
-        """Hash every file of a model that was fetched or trained here. Raises CorruptModelError naming the first that differs."""
+    def verify(self, entry: ModelEntry, version: str | None = None) -> None:
+        """Hash every file of a model that was fetched or trained here, of its newest version unless another is named.
+
+        Raises CorruptModelError naming the first that differs.
+        """
         if isinstance(entry.source, EnvironmentSource):
             found = self.locate(entry)
             if isinstance(found, Missing):
                 raise CorruptModelError(f"{entry.name}: {found.reason}: {found.command}")
         elif isinstance(entry.source, PulledSource | LocalSource):
-            locked = self.lock().models[entry.name]
-            found = Located(self.root / locked.folder, locked.commit[:8], locked.files)
+            lock = self.lock()
+            earlier = [other for other in lock.earlier.get(entry.name, []) if other.version == version]
+            [locked, *_] = earlier or [lock.models[entry.name]]
+            found = Located(self.root / locked.folder, locked.version, locked.files)
         else:
             return
         try:

@@ -27,14 +27,18 @@ class _Wanted:
 
 
 def create_runner(
-    entry: ModelEntry, store: Store, settings: ModelSettings, tuned: Mapping[Device, Precision] | None = None
+    entry: ModelEntry,
+    store: Store,
+    settings: ModelSettings,
+    tuned: Mapping[Device, Precision] | None = None,
+    version: str | None = None,
 ) -> tuple[Runner[Any, Any], str]:
     """The runner of a model, its weights verified, not yet started, and their version. Raises UnavailableError.
 
     Reads every file of the model: call it from a thread. The lock is read once: what is verified is what is loaded.
-    `tuned` replaces what `candor models tune` wrote into the store.
+    `tuned` replaces what `candor models tune` wrote into the store; `version` is the newest unless it names one.
     """
-    located = store.locate(entry)
+    located = store.locate(entry, version)
     if isinstance(located, Missing):
         raise UnavailableError(located.reason, located.command)
     try:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from models.metrics import duration_histogram, loaded_models, requests_counter
+from models.metrics import arms_of_models, duration_histogram, loaded_models, requests_counter
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -49,3 +49,4 @@ class Metrics(Collector):
         for model, count in self._waiting.items():
             resources.add_metric((model, "waiting"), count)
         yield from (resources, health)
+        yield from arms_of_models(self._stats)

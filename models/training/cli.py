@@ -114,7 +114,9 @@ def _conclusion(name: str, report: Report) -> str:
     if report.fixture:
         return f"{name} stays a fixture, which no meeting asks: {report.fixture}"
     if report.base:
-        return f"{name} may be asked in meetings, once it is chosen (candor models prefer {name}) and Candor started anew"
+        return (
+            f"{name} may be asked in meetings, once it is chosen (candor models prefer {name}) and Candor started anew"
+        )
     return f"{name} is of the catalog; its calibration stays as it is"
 
 

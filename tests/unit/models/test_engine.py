@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,6 @@ from models.errors import (
 from models.questions import Text
 from models.settings import ModelSettings
 from models.speech import Transcript, Utterance, Word
-from models.store import Store
 from models.transports import MAX_UNSENT_BYTES, SocketTransport
 from tests.until import until
 
@@ -68,7 +68,7 @@ def utterance(language: str = "en") -> Utterance:
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     runner = Runner()
 
-    def create(entry: ModelEntry, store: Store, settings: ModelSettings) -> tuple[Runner, str]:
+    def create(entry: ModelEntry, *_: Any) -> tuple[Runner, str]:
         if entry.name != "pocketsphinx-en-us":
             raise UnavailableError("its weights have not been pulled", f"candor models pull {entry.name}")
         return runner, "1"

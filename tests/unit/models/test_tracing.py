@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from models.engine import SOCKET_NAME, Engine
 from models.errors import DeadlineError, UnavailableError
 from models.settings import ModelSettings
 from models.speech import Transcript, Utterance
-from models.store import Store
 from tests.until import until
 
 MODEL = "pocketsphinx-en-us"
@@ -52,7 +52,7 @@ class Runner:
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     runner = Runner()
 
-    def create(entry: ModelEntry, store: Store, settings: ModelSettings) -> tuple[Runner, str]:
+    def create(entry: ModelEntry, *_: Any) -> tuple[Runner, str]:
         if entry.name != MODEL:
             raise UnavailableError("its weights have not been pulled")
         return runner, "7"

@@ -43,7 +43,9 @@ def store(tmp_path: Path, runners: dict[str, Runner], monkeypatch: pytest.Monkey
     store = HereStore(tmp_path / "store", runners)
     store.root.mkdir()
 
-    def create(entry: ModelEntry, _: Store, __: ModelSettings, tuned: Any = None) -> tuple[Runner, str]:
+    def create(
+        entry: ModelEntry, _: Store, __: ModelSettings, tuned: Any = None, version: Any = None
+    ) -> tuple[Runner, str]:
         store.tuned[entry.name] = tuned
         if entry.name not in runners:
             raise kit.missing(entry.name)
