@@ -60,8 +60,10 @@ class Choice:
             raise UnavailableError(f"{entry.name} has no calibration")
         return entry.calibration
 
-    async def ask(self, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float) -> A:
-        """What the model answers; `version` is then that of this answer.
+    async def ask(
+        self, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float, track_id: str = ""
+    ) -> A:
+        """What the model answers; `version` is then that of this answer. Where two versions answer, a track stays with one.
 
         Raises InferenceError, UnavailableError; a model that the engine refuses is here no longer, or not until it would take it
         again.
@@ -70,7 +72,9 @@ class Choice:
         if engine is None or store is None:
             raise UnavailableError(self.missing.reason, self.missing.command)
         try:
-            answered = await engine.ask(entry.name, question, wanted, room_id=room_id, deadline_ms=deadline_ms)
+            answered = await engine.ask(
+                entry.name, question, wanted, room_id=room_id, track_id=track_id, deadline_ms=deadline_ms
+            )
         except ModelUnavailableError as error:
             log.error("model_unavailable", task=self._task, reason=error.message)
             self.missing = Missing(error.message, error.command)

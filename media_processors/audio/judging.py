@@ -91,7 +91,8 @@ class JudgingStream(ABC, Generic[W]):
 
     async def scores(self, question: Question) -> Scores:
         """What the model answers. Raises InferenceError, UnavailableError."""
-        return await self.choice.ask(question, Scores, room_id=self.track.room_id, deadline_ms=self.deadline_ms)
+        room_id, track_id = self.track.room_id, self.track.track_id
+        return await self.choice.ask(question, Scores, room_id=room_id, track_id=track_id, deadline_ms=self.deadline_ms)
 
     @property
     def whose(self) -> dict[str, str | int]:

@@ -100,7 +100,8 @@ class FaceAuthenticityStream(FaceStream):
                     self.emit(self._finding(face_id, known, GONE))
 
     async def _judge(self, known: _Face, picture: Picture, media_ms: int) -> Assessment:
-        scores = await self._choice.ask(picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
+        room_id, track_id = self.track.room_id, self.track.track_id
+        scores = await self._choice.ask(picture, Scores, room_id=room_id, track_id=track_id, deadline_ms=DEADLINE_MS)
         self._adopt()
         return known.evidence.add(genuine_score(scores), media_ms)
 

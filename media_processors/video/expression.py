@@ -62,7 +62,8 @@ class ExpressionStream(FaceStream):
         if not faces or faces[0].box.width < SMALLEST_PX:
             return
         picture = Picture(cut_out(frame.image, faces[0].box))
-        scores = await self._choice.ask(picture, Scores, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
+        room_id, track_id = self.track.room_id, self.track.track_id
+        scores = await self._choice.ask(picture, Scores, room_id=room_id, track_id=track_id, deadline_ms=DEADLINE_MS)
         self._model = self._choice.version
         self._heard(frame, faces[0].face_id, scores)
 

@@ -59,7 +59,10 @@ class EyeStream(FaceStream):
             return
         face, corner = cut(frame.image, faces[0].box, margin=MARGIN, square=True)
         small = _no_larger(face)
-        found = await self._choice.ask(Picture(small), Landmarks, room_id=self.track.room_id, deadline_ms=DEADLINE_MS)
+        room_id, track_id = self.track.room_id, self.track.track_id
+        found = await self._choice.ask(
+            Picture(small), Landmarks, room_id=room_id, track_id=track_id, deadline_ms=DEADLINE_MS
+        )
         seen = gaze(found)
         if seen is None or not _is_of(faces[0].box, found, corner, face.shape[1] / small.shape[1]):
             return
