@@ -1,4 +1,4 @@
-"""The command line: `candor serve | drain | demo | bot | models | token | init | config | backup | doctor`."""
+"""The command line: `candor serve | drain | demo | bot | models | token | init | config | backup | restore | doctor`."""
 
 import argparse
 import asyncio

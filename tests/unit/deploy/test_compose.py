@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from pydantic import SecretStr
 
-from candor import init
+from candor import cli, init
 from candor.config_check import problems
 from candor.settings import Settings, load
 from models.service.auth import Authority
@@ -240,3 +240,14 @@ def test_the_network_of_node_and_models_has_no_way_out_and_nobody_else() -> None
 def test_profiles_are_those_of_candor_init() -> None:
     profiles = {profile for service in raw_compose()["services"].values() for profile in service.get("profiles", [])}
     assert profiles - {"pull"} == set(init.PARTS)
+
+
+def test_the_commands_of_backup_and_restore_are_ones_and_reach_the_models() -> None:
+    text = (DEPLOY / "UPGRADE.md").read_text()
+    lines = re.findall(r"docker compose run --rm -T --entrypoint candor (\S+) ([^<>\n]*)[<>]", text)
+    assert [arguments.split()[0] for _, arguments in lines] == ["backup", "restore"]
+    for name, arguments in lines:
+        service = raw_compose()["services"][name]
+        assert "models:/models" in service["volumes"]
+        assert service["environment"]["CANDOR_MODELS__MODELS_DIR"] == "/models"
+        assert cli._parser().parse_args(arguments.split()).file == Path("-")
