@@ -13,6 +13,7 @@ from candor.settings import ConfigurationError, Settings, load, model_settings, 
 from models import cli as models_cli
 
 DEMO_MIN_S = 30.0
+STDIN = "-"
 
 
 def main() -> int:
@@ -241,7 +242,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     settings = load(arguments.config)
     # Arguments can be seen by everybody on a computer, so a script has another way.
-    token = sys.stdin.readline().strip() if arguments.token == "-" else arguments.token
+    token = sys.stdin.readline().strip() if arguments.token == STDIN else arguments.token
     return asyncio.run(report.examine(settings, arguments.from_outside, token, arguments.room))
 
 

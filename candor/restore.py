@@ -1,4 +1,4 @@
-"""`candor restore`: what `candor backup` kept, put back, or nothing at all.
+"""`candor restore`: what `candor backup` kept, put back.
 
 All of an archive is unpacked into a folder of its own inside the models directory and examined there, before any file of the
 machine is touched: it has to be what its manifest says, and of its files only those are taken that `candor backup` would write.
