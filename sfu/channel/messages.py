@@ -141,7 +141,7 @@ class TrackSnapshot(ChannelMessage):
     epoch: int
     bypassed: str | None = Field(
         default=None,  # of a worker that was started before there was this field
-        description="why the last `processing_state` said `bypass`; null if it said `on`, or none was"
+        description="why the last `processing_state` said `bypass`; null if it said `on`, or none was",
     )
 
 
