@@ -25,7 +25,7 @@ class Scripted(InferenceClient):
         self.replies = list(replies)
 
     async def ask(
-        self, model: str, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float
+        self, model: str, question: Question, wanted: type[A], *, room_id: str, track_id: str, deadline_ms: float
     ) -> Answered[A]:
         reply = self.replies.pop(0)
         if isinstance(reply, ModelUnavailableError):

@@ -38,7 +38,7 @@ class Asked(InferenceClient):
         self._runner = runner
 
     async def ask(
-        self, model: str, question: Question, wanted: type[A], *, room_id: str, deadline_ms: float
+        self, model: str, question: Question, wanted: type[A], *, room_id: str, track_id: str, deadline_ms: float
     ) -> Answered[A]:
         assert isinstance(question, Picture)
         corner = (self.side - self.width_px) / 2
