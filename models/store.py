@@ -82,6 +82,10 @@ class CorruptModelError(Exception):
     """A file of the store is not what the lock says. The message names both hashes."""
 
 
+class CorruptRoutesError(CorruptModelError):
+    """The file of routes is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Located:
     """A model that can be loaded."""
@@ -262,11 +266,11 @@ class Store:
         return [located.version, *(locked.version for locked in earlier)]
 
     def route(self, name: str) -> Route | None:
-        """Which versions of a model answer; None: what is newest. Raises CorruptModelError if the routes cannot be read."""
+        """Which versions of a model answer; None: what is newest. Raises CorruptRoutesError."""
         try:
             return RoutesFile(self.root).read().get(name)
         except ValueError as error:
-            raise CorruptModelError(str(error)) from error
+            raise CorruptRoutesError(str(error)) from error
 
     def locate(self, entry: ModelEntry, version: str | None = None) -> Located | Missing:
         """Whether `entry` can be loaded here, its newest version unless one is named.

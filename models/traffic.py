@@ -32,7 +32,7 @@ MOST_ARMS = 2
 SUM_TOLERANCE = 1e-6
 
 Unit = Literal["track", "room"]
-Reason = Literal["errors", "latency", "drift", "unavailable"]
+Reason = Literal["errors", "latency", "drift", "unavailable", "asked"]
 
 
 def parsed(arm: str) -> tuple[str, Precision | None]:
@@ -54,6 +54,14 @@ def _checked(arm: str) -> str:
 
 
 Arm = Annotated[str, Field(max_length=100), AfterValidator(_checked)]
+
+
+def check_weights(arms: Mapping[str, float]) -> None:
+    """Raises ValueError unless each arm has a share and together they are all."""
+    if not all(math.isfinite(weight) and weight > 0 for weight in arms.values()):
+        raise ValueError("every weight must be above 0")
+    if abs(sum(arms.values()) - 1) > SUM_TOLERANCE:
+        raise ValueError("the weights must sum to 1")
 
 
 class _Part(BaseModel):
@@ -84,7 +92,7 @@ class Limits(_Part):
 
 
 class RolledBack(_Part):
-    """What ended a split without anybody's doing."""
+    """Why a version is asked no more: it was found worse, cannot be loaded, or somebody asked for it."""
 
     arm: Arm
     reason: Reason
@@ -104,11 +112,7 @@ class Route(_Part):
 
     @model_validator(mode="after")
     def _adds_up(self) -> "Route":
-        weights = self.arms.values()
-        if not all(math.isfinite(weight) and weight > 0 for weight in weights):
-            raise ValueError("every weight must be above 0")
-        if abs(sum(weights) - 1) > SUM_TOLERANCE:
-            raise ValueError("the weights must sum to 1")
+        check_weights(self.arms)
         if self.stable not in self.arms:
             raise ValueError("the stable arm is none of the arms")
         if self.shadow in self.arms:

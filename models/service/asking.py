@@ -43,6 +43,8 @@ class Asker:
     until_s: float
     """On the event loop's clock."""
     priority: int
+    track_id: str
+    """What stays with one version while two answer."""
 
 
 class Desk:
@@ -137,20 +139,20 @@ class Desk:
         except TimeoutError as error:
             raise DeadlineError("its turn did not come before the time-out") from error
         try:
-            version = await self._admitted(entry, asker)
+            versions = await self._admitted(entry, asker)
             left_ms = max(0.0, asker.until_s - loop.time()) * 1000
             answered = await self._client.ask(
-                entry.name, question, wanted, room_id=asker.caller_id, deadline_ms=left_ms
+                entry.name, question, wanted, room_id=asker.caller_id, track_id=asker.track_id, deadline_ms=left_ms
             )
-            self._deployments.answered(entry.name, version, answered.model)
+            self._deployments.answered(entry.name, versions, answered.model)
             return answered
         except ValueError as error:
             raise ServiceError(413, "too_large", str(error)) from error
         finally:
             gate.leave()
 
-    async def _admitted(self, entry: ModelEntry, asker: Asker) -> str:
-        """The version that may answer: while it waited for its turn, the model may have been stopped or exchanged.
+    async def _admitted(self, entry: ModelEntry, asker: Asker) -> frozenset[str]:
+        """The versions that may answer: while it waited for its turn, the model may have been stopped or exchanged.
 
         Raises ServiceError, InferenceError.
         """

@@ -1,4 +1,5 @@
-"""`candor models status`, `infer`, `deploy`, `scale`: a service asked over HTTP; `key` and `token`: who may ask it."""
+"""Commands that ask a model service over HTTP (`candor models status`, `infer`, `deploy`, `scale`, `split`, `rollback`), and `key`
+and `token`: who may ask it."""
 
 import argparse
 import asyncio
@@ -17,7 +18,7 @@ from models.service.auth import mint, new_key
 from models.service.settings import SCOPES, ServiceSettings
 from models.service.tasks import TASK_TYPES
 
-COMMANDS = frozenset({"status", "infer", "deploy", "scale", "key", "token"})
+COMMANDS = frozenset({"status", "infer", "deploy", "scale", "split", "rollback", "key", "token"})
 PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 EXTRA_S = 10.0
 """How much longer than the time-out of a question the client waits for the service to say that it passed."""
@@ -44,6 +45,15 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     scale = commands.add_parser("scale", help="have a model service stop a model (0) or start it (1)")
     scale.add_argument("name")
     scale.add_argument("replicas", type=int)
+    split = commands.add_parser("split", help="have a model service ask two versions of a model; VERSION=1 ends that")
+    split.add_argument("name")
+    split.add_argument("share", nargs="*", type=_share, metavar="VERSION=WEIGHT", help="they sum to 1")
+    split.add_argument("--shadow", metavar="VERSION", help="asked as well and shown nobody; '' for none")
+    split.add_argument("--sticky", choices=("track", "room"), help="what stays with its version")
+    rollback = commands.add_parser(
+        "rollback", help="have a model service end a split, or go back to the version before"
+    )
+    rollback.add_argument("name")
     key = commands.add_parser("key", help="make an API key, and the lines of configuration that let it in")
     key.add_argument("name", help="of the program that will use it; it is logged")
     token = commands.add_parser("token", help="sign a token with the secret of the service")
@@ -52,6 +62,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         parser.add_argument(
             "--scope", action="append", choices=SCOPES, help="may be repeated (default: read and infer)"
         )
+
+
+def _share(text: str) -> tuple[str, float]:
+    version, _, weight = text.rpartition("=")
+    return version, float(weight)
 
 
 def _add_infer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -111,6 +126,8 @@ async def over_http(arguments: argparse.Namespace, settings: ServiceSettings) ->
             await _infer(service, arguments)
         case "deploy":
             _say(await _deploy(service, arguments))
+        case "split" | "rollback":
+            _say(await service.ask("PUT", f"/api/v1/models/{arguments.name}", _rerouted(arguments), DEPLOY_S))
         case _:
             path = f"/api/v1/models/{arguments.name}/scale"
             _say(await service.ask("POST", path, {"replicas": arguments.replicas}, DEPLOY_S))
@@ -205,6 +222,15 @@ async def _deploy(service: _Service, arguments: argparse.Namespace) -> Any:
         "precision": arguments.precision,
     }
     return await service.ask("POST", "/api/v1/models/deploy", {"config": config}, DEPLOY_S)
+
+
+def _rerouted(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.models_command == "rollback":
+        return {"rollback": True}
+    wanted = {"traffic_split": dict(arguments.share) or None, "shadow": arguments.shadow, "sticky": arguments.sticky}
+    if wanted["traffic_split"] is None and wanted["shadow"] is None:
+        raise ClientError("say which versions: `candor models split NAME VERSION=0.8 VERSION=0.2`, or --shadow VERSION")
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _say(answer: Any) -> None:

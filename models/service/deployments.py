@@ -4,9 +4,9 @@ An engine holds each model once. What was asked for beyond that is refused, or a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -14,15 +14,15 @@ from models.catalog import ModelEntry
 from models.client import InferenceClient
 from models.errors import EngineGoneError, InferenceError
 from models.runners import is_tunable
-from models.service import tasks
+from models.service import splits, tasks
 from models.service.changes import STOPPING, Changes
 from models.service.errors import ServiceError, from_inference
-from models.service.messages import DeployConfig, ScalingConfig, UpdateRequest
+from models.service.messages import LATEST, DeployConfig, ScalingConfig, UpdateRequest
 from models.service.metrics import Metrics
 from models.service.wishes import Wishes
 from models.store import Located, Missing, Store
+from models.traffic import parsed
 
-LATEST = "latest"
 MOST_REPLICAS = 1
 
 T = TypeVar("T")
@@ -95,8 +95,8 @@ class Deployments:
             fix = f"candor models deploy {entry.name}"
             raise ServiceError(503, "unavailable", f"{entry.name} was stopped here", command=fix)
 
-    async def admit(self, entry: ModelEntry) -> str:
-        """The version that may answer a question which is about to go to the engine, where whatever the store has now is loaded.
+    async def admit(self, entry: ModelEntry) -> frozenset[str]:
+        """The versions that may answer a question which is about to go to the engine; none named: any.
 
         Raises ServiceError: 503 for a model that was stopped meanwhile, or that a shared engine would have to load; 409 if the
         version that was deployed is neither loaded nor here. Raises InferenceError.
@@ -105,8 +105,9 @@ class Deployments:
         config = self.config(entry.name)
         version = config.version if config else LATEST
         if version == LATEST and not (config.precision if config else self._shared):
-            return version
+            return frozenset()
         loaded = (await self._client.stats()).get(entry.name)
+        versions = {version, *_answering(loaded)}
         if config is None:
             if loaded is None:
                 fix = f"candor models deploy {entry.name}"
@@ -118,17 +119,18 @@ class Deployments:
             if config.precision is not None:
                 await self._client.load(entry.name, config.precision)
         else:
-            _check_version(entry.name, version, loaded["version"])
+            _check_version(entry.name, versions, loaded["version"])
         self.check(entry)
-        return version
+        return frozenset(versions)
 
-    def answered(self, model_id: str, wanted: str, model: str) -> None:
+    def answered(self, model_id: str, wanted: frozenset[str], model: str) -> None:
         """A model that could not be loaded when the engine came back was loaded since, by being asked.
 
         `wanted`: the version that might answer; `model`: name@version. Raises ServiceError (409) if another one did: the engine
         had to let ours go at just that moment. What it said is told nobody.
         """
-        _check_version(model_id, wanted, model.rpartition("@")[2])
+        if wanted:
+            _check_version(model_id, wanted, model.rpartition("@")[2])
         self.failed.pop(model_id, None)
 
     async def deploy(self, config: DeployConfig) -> str:
@@ -140,21 +142,43 @@ class Deployments:
         with self._counted(entry.name, "deploy"):
             self._check_config(entry, config)
             async with self._change(entry.name):
-                return await self._keep(entry, config)
+                if config == self.config(entry.name) and entry.name in self.deployed:
+                    return await self._keep(entry, config)
+                self._check_one(entry)
+                return await self._keep(entry, config, reroute=True)
 
     async def update(self, model_id: str, wanted: UpdateRequest) -> str:
         """Exchange a model for what the store has now; returns its version. Raises ServiceError, and the old one goes on."""
         entry = tasks.find(self._store, model_id)
         with self._counted(entry.name, "update"):
-            if wanted.traffic_split is not None or wanted.shadow is not None:
-                what = "traffic_split" if wanted.traffic_split is not None else "shadow"
-                raise ServiceError(501, "not_supported", f"{what}: one version answers at a time")
             async with self._change(entry.name):
                 before = self._required(entry.name)
+                if wanted.reroutes:
+                    return await self._reroute(entry, before, wanted)
+                self._check_one(entry)
                 told = wanted.model_dump(include={"version", "precision", "scaling_config"}, exclude_none=True)
                 config = DeployConfig.model_validate(before.model_dump() | told)
                 self._check_config(entry, config)
-                return await self._keep(entry, config, anew=True)
+                return await self._keep(entry, config, anew=True, reroute=True)
+
+    async def _reroute(self, entry: ModelEntry, config: DeployConfig, wanted: UpdateRequest) -> str:
+        """Have other versions answer than before; returns the one that stays. Raises ServiceError, and nothing has changed."""
+        self.check(entry)
+        route = splits.changed_route(self._store, entry, wanted)
+        if config.version != LATEST:  # what was deployed by its name goes along
+            config = config.model_copy(update={"version": parsed(route.stable)[0]})
+        async with self._wishes.change(self._wishes.wanted.with_model(entry.name, config)):
+            await _told(self._client.route(entry.name, route))
+        self.failed.pop(entry.name, None)
+        return route.stable
+
+    def _check_one(self, entry: ModelEntry) -> None:
+        """Raises ServiceError (409) while two versions of a model are asked."""
+        with tasks.reading():
+            route = self._store.route(entry.name)
+        if route is not None and route.split:
+            fix = f"candor models rollback {entry.name}"
+            raise ServiceError(409, "split_running", "two versions are asked: end that first", command=fix)
 
     async def scale(self, model_id: str, replicas: int) -> None:
         """To none or one. Raises ServiceError."""
@@ -183,33 +207,54 @@ class Deployments:
             self._stopping.add(model_id)
             try:
                 await _told(self._client.unload(model_id))
+                if forget:
+                    await _told(self._client.route(model_id, None))
             except BaseException:
                 self._stopping.discard(model_id)
                 raise
         self._stopping.discard(model_id)
         self.failed.pop(model_id, None)
 
-    async def _keep(self, entry: ModelEntry, config: DeployConfig, *, anew: bool = False) -> str:
+    async def _keep(self, entry: ModelEntry, config: DeployConfig, *, anew: bool = False, reroute: bool = False) -> str:
         """Have it in the engine as the wish says, and the wish on the disk; returns its version.
 
-        `anew`: exchange it even if nothing differs.
+        `anew`: exchange it even if nothing differs. `reroute`: the version that is deployed answers everything.
         """
         located = self._located(entry, config.version)
         async with self._wishes.change(self._wishes.wanted.with_model(entry.name, config)):
-            version = await self._have(entry, config, located, anew=anew)
-            _check_version(entry.name, config.version, version)
+            if reroute:
+                version = await self._have_alone(entry, config, located, anew=anew)
+            else:
+                version = await self._have(entry, config, located, anew=anew)
+            _check_version(entry.name, {config.version}, version)
         self.failed.pop(entry.name, None)
         return version
 
+    async def _have_alone(self, entry: ModelEntry, config: DeployConfig, located: Located, *, anew: bool) -> str:
+        """As `_have`, answering everything; if that cannot be, who answered before does."""
+        with tasks.reading():
+            before = self._store.route(entry.name)
+        route = splits.wanted_route(self._store, entry, config)
+        changed = await _told(self._client.route(entry.name, route))
+        try:
+            return await self._have(entry, config, located, anew=anew and not changed)
+        except ServiceError:
+            if changed:
+                await _told(self._client.route(entry.name, before))
+            raise
+
     async def _have(self, entry: ModelEntry, config: DeployConfig, located: Located, *, anew: bool) -> str:
         """Load or exchange it, if need be; returns the version that is, or would be, loaded."""
+        with tasks.reading():
+            route = self._store.route(entry.name)
+        version = route.stable if route else located.version
         loaded = (await _told(self._client.stats())).get(entry.name)
         if loaded is None:
             if not config.scaling_config.min_replicas:
-                return located.version
+                return version
             return await _told(self._client.load(entry.name, config.precision))
-        if not anew and loaded["version"] == located.version and config.precision in (None, loaded["precision"]):
-            return located.version
+        if not anew and loaded["version"] == version and config.precision in (None, loaded["precision"]):
+            return version
         return await _told(self._client.reload(entry.name, config.precision))
 
     def _check_config(self, entry: ModelEntry, config: DeployConfig) -> None:
@@ -230,11 +275,16 @@ class Deployments:
         _check_replicas(config.scaling_config.min_replicas)
 
     def _located(self, entry: ModelEntry, version: str) -> Located:
-        """What the store has, if it is this version. Raises ServiceError (409, 503)."""
-        located = tasks.locate(self._store, entry)
+        """What the store has of this version. Raises ServiceError (409, 503)."""
+        newest = tasks.locate(self._store, entry)
+        if isinstance(newest, Missing):
+            raise tasks.unavailable(newest)
+        if _is_version(entry.name, version, newest.version):
+            return newest
+        located = tasks.locate(self._store, entry, version.removeprefix(f"{entry.name}@"))
         if isinstance(located, Missing):
+            _check_version(entry.name, {version}, newest.version)
             raise tasks.unavailable(located)
-        _check_version(entry.name, version, located.version)
         return located
 
     def _required(self, model_id: str) -> DeployConfig:
@@ -293,20 +343,35 @@ class Deployments:
         config = self.config(model_id)
         if config is None or model_id not in self.kept_loaded:  # it was deleted while others were loaded
             return
-        loaded = (await _told(self._client.stats())).get(model_id)
-        if loaded is None or not _is_version(model_id, config.version, loaded["version"]):
-            entry = tasks.find(self._store, model_id)
-            version = await self._have(entry, config, self._located(entry, config.version), anew=False)
-            _check_version(model_id, config.version, version)
+        entry = tasks.find(self._store, model_id)
+        located = self._located(entry, config.version)
+        with tasks.reading():
+            route = self._store.route(model_id)
+        if config.version == LATEST or (route is not None and located.version in map(_version, route.arms)):
+            version = await self._have(entry, config, located, anew=False)
+        else:
+            version = await self._have_alone(entry, config, located, anew=False)
+            _check_version(model_id, {config.version}, version)
 
 
 def _is_version(model_id: str, wanted: str, version: str) -> bool:
-    return wanted in (LATEST, version, f"{model_id}@{version}")
+    """Whether `version`, an arm or an answer's, is what was asked for; in whatever precision, unless one was named."""
+    return wanted.removeprefix(f"{model_id}@") in (LATEST, version, parsed(version)[0])
 
 
-def _check_version(model_id: str, wanted: str, version: str) -> None:
+def _version(arm: str) -> str:
+    return parsed(arm)[0]
+
+
+def _answering(loaded: dict[str, Any] | None) -> list[str]:
+    """The versions that answer for a model, of what the engine tells."""
+    traffic = (loaded or {}).get("traffic") or {"arms": []}
+    return [arm["arm"] for arm in traffic["arms"] if arm["role"] != "shadow"]
+
+
+def _check_version(model_id: str, wanted: Collection[str], version: str) -> None:
     """Raises ServiceError (409) if a version that was asked for by name is another one."""
-    if not _is_version(model_id, wanted, version):
+    if not any(_is_version(model_id, name, version) for name in wanted):
         raise ServiceError(
             409,
             "version_not_here",

@@ -1,6 +1,6 @@
 """What a host of meetings on another machine asks over HTTP, in the maps of the engine's socket; `models.remote` is the other end.
 
-    POST .../engine/v1/ask     {model, room_id, deadline_ms, question}  scope models:infer
+    POST .../engine/v1/ask     {model, room_id, track_id?, deadline_ms, question}  scope models:infer
                        load    {model}                                  scope models:infer: asking loads a model as well
                        load    {model, precision}                       scope models:manage
                        reload  {model, precision?}                      scope models:manage
@@ -94,6 +94,8 @@ class EnginePort:
         if operation == "ask":
             # Callers take turns at the engine, and one cannot pass for a room of another.
             fields["room_id"] = f"{caller.id}:{fields.get('room_id')}"
+            if fields.get("track_id"):
+                fields["track_id"] = f"{caller.id}:{fields['track_id']}"
         result = await self._answering.request(operation, fields, timeout_ms)
         if changes:
             audit.info("engine_changed", caller=caller.id, operation=operation, model=model)

@@ -34,10 +34,10 @@ class EngineBehind:
             self._check_change(entry)
             return await self._passed_on(operation, fields, timeout_ms)
         try:
-            version = await self._deployments.admit(entry)
+            versions = await self._deployments.admit(entry)
             result = await self._passed_on(operation, fields, timeout_ms)
             if operation == "ask":
-                self._deployments.answered(entry.name, version, str(result["model"]))
+                self._deployments.answered(entry.name, versions, str(result["model"]))
         except ServiceError as error:
             raise UnavailableError(str(error), error.command) from error
         return result

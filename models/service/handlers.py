@@ -104,7 +104,8 @@ class Handlers:
 
         async def change() -> None:
             version = await self._deployments.update(model_id, wanted)
-            audit.info("model_updated", caller=call.caller.id, model=model_id, version=version)
+            told = wanted.model_dump(include={"traffic_split", "shadow", "rollback"}, exclude_defaults=True)
+            audit.info("model_updated", caller=call.caller.id, model=model_id, version=version, **told)
 
         await self._changes.make(change())
         return await self._status(model_id)
@@ -171,7 +172,10 @@ class Handlers:
     async def _ask(self, caller: Caller, model_id: str, request: InferenceRequest, until_s: float) -> InferenceAnswer:
         entry = await asyncio.to_thread(tasks.find, self._store, model_id)
         self._deployments.check(entry)
-        asker = Asker(f"service:{caller.id}", f"service-{secrets.token_hex(8)}", until_s, request.priority)
+        caller_id, request_id = f"service:{caller.id}", f"service-{secrets.token_hex(8)}"
+        track = request.parameters.track
+        track_id = f"{caller_id}:{track}" if track else request_id
+        asker = Asker(caller_id, request_id, until_s, request.priority, track_id)
         return await self._desk.answer(entry, request.input_data, request.parameters, asker)
 
     async def _status(self, model_id: str) -> ModelStatus:

@@ -17,7 +17,9 @@ from pydantic import (
 
 from models.catalog import Task
 from models.precision import Precision
+from models.traffic import Limits, RolledBack, Unit, check_weights
 
+LATEST = "latest"
 MAX_BATCH = 64
 DEFAULT_TIMEOUT_S = 30.0
 MAX_TIMEOUT_S = 300.0
@@ -84,6 +86,12 @@ class Parameters(Message):
     )
     model: str | None = Field(
         default=None, max_length=100, description="of a task: the model to ask instead of the preferred one"
+    )
+    track: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="what stays with one version while two answer; without it each request is for itself",
     )
 
 
@@ -164,8 +172,37 @@ class UpdateRequest(Message):
     )
     precision: Precision | None = Field(default=None, description="None: as it was deployed")
     scaling_config: ScalingConfig | None = None
-    traffic_split: JsonValue = Field(default=None, description="not supported yet: 501")
-    shadow: JsonValue = Field(default=None, description="not supported yet: 501")
+    traffic_split: dict[str, float] | None = Field(
+        default=None,
+        description="the share of each of at most two versions, as VERSION or VERSION+PRECISION; they sum to 1. The newer is on "
+        "trial, of one version in two precisions the lighter. One version with 1 ends a split",
+    )
+    shadow: str | None = Field(
+        default=None, max_length=100, description="a version that is asked as well and shown nobody; empty: none"
+    )
+    sticky: Unit | None = Field(
+        default=None, description="what stays with its version; None: as it was, at first `track`"
+    )
+    guard: Limits | None = Field(default=None, description="when the version on trial is asked no more")
+    rollback: bool = Field(default=False, description="end a split; without one, go back to the version before")
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> "UpdateRequest":
+        told = {name for name in self.model_fields_set if getattr(self, name) not in (None, False)}
+        if self.traffic_split is not None:
+            check_weights(self.traffic_split)
+        if self.rollback and told != {"rollback"}:
+            raise ValueError("rollback goes with nothing else")
+        if self.reroutes and told & {"version", "precision", "scaling_config"}:
+            raise ValueError("a split or a shadow goes with no version, precision or scaling_config")
+        if told & {"sticky", "guard"} and not self.reroutes:
+            raise ValueError("sticky and guard are of a split")
+        return self
+
+    @property
+    def reroutes(self) -> bool:
+        """Whether it is about who answers, and not about what is deployed."""
+        return self.rollback or self.traffic_split is not None or self.shadow is not None
 
 
 # Answers
@@ -211,6 +248,35 @@ class TrainedHere(Message):
     generators: int
 
 
+class ArmStatus(Message):
+    """A version that is asked, since its route was made or the engine began."""
+
+    version: str
+    role: Literal["stable", "canary", "shadow"]
+    weight: float
+    loaded: bool
+    answered: int
+    failed: int
+    agreed: int = Field(description="of a shadow, with the answer that was given")
+    differed: int
+    shed: int = Field(description="of a shadow: not asked, because there was other work")
+    p50_ms: float | None = Field(description="of its newest 512 answers")
+    p95_ms: float | None
+    flag_rate: float | None = Field(description="of models with a calibration: share of answers that are flagged")
+
+
+class Traffic(Message):
+    """Who answers, where that is not simply the newest version."""
+
+    sticky: Unit
+    guard: Limits
+    arms: list[ArmStatus] = Field(description="empty while the engine has none of them loaded")
+    weights: dict[str, float]
+    stable: str = Field(description="to which all goes back")
+    shadow: str | None
+    rolled_back: RolledBack | None
+
+
 class ModelStatus(Message):
     """A model, and what becomes of it here."""
 
@@ -225,6 +291,8 @@ class ModelStatus(Message):
     version: str | None = Field(
         description="of what the store has, or of what is loaded; `model_id@version` in answers"
     )
+    versions: list[str] = Field(description="that are here, newest first")
+    traffic: Traffic | None = Field(description="None: the newest version answers")
     replicas: Replicas
     device: str | None = Field(description="None: not loaded, or the model has no choice: CPU")
     precision: Precision | None

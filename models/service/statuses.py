@@ -9,8 +9,19 @@ from models.service import tasks
 from models.service.asking import Desk
 from models.service.deployments import MOST_REPLICAS, Deployments, replicas_note
 from models.service.errors import ServiceError
-from models.service.messages import Counters, ModelStatus, Replicas, ScalingConfig, State, TrainedHere
+from models.service.messages import (
+    ArmStatus,
+    Counters,
+    ModelStatus,
+    Replicas,
+    ScalingConfig,
+    State,
+    Traffic,
+    TrainedHere,
+)
 from models.store import CorruptModelError, Located, Missing, Store
+
+_ARM = tuple(name for name in ArmStatus.model_fields if name != "version")
 
 Told = dict[str, dict[str, Any]]
 """What the engine tells of its models (`Engine`, `stats`)."""
@@ -60,6 +71,8 @@ class Statuses:
             reason=reason,
             command=command,
             version=loaded["version"] if loaded else self._version(entry),
+            versions=self._versions(entry),
+            traffic=self._traffic(entry, loaded),
             replicas=Replicas(
                 wanted_min=scaling.min_replicas,
                 wanted_max=scaling.max_replicas,
@@ -113,9 +126,37 @@ class Statuses:
     def _version(self, entry: ModelEntry) -> str | None:
         try:
             located = self._store.locate(entry)
+            route = self._store.route(entry.name)
         except CorruptModelError:
             return None
+        if route is not None:
+            return route.stable
         return located.version if isinstance(located, Located) else None
+
+    def _versions(self, entry: ModelEntry) -> list[str]:
+        try:
+            return self._store.versions(entry)
+        except CorruptModelError:
+            return []
+
+    def _traffic(self, entry: ModelEntry, loaded: Mapping[str, Any] | None) -> Traffic | None:
+        """What was decided is told by the file, what became of it by the engine."""
+        try:
+            route = self._store.route(entry.name)
+        except CorruptModelError:
+            return None
+        if route is None:
+            return None
+        told = (loaded or {}).get("traffic") or {"arms": []}
+        return Traffic(
+            sticky=route.unit,
+            guard=route.limits,
+            arms=[ArmStatus(version=arm["arm"], **{name: arm[name] for name in _ARM}) for arm in told["arms"]],
+            weights=route.arms,
+            stable=route.stable,
+            shadow=route.shadow,
+            rolled_back=route.rolled_back,
+        )
 
     def _evaluation(self, entry: ModelEntry) -> TrainedHere | None:
         try:

@@ -14,10 +14,14 @@ from models.questions import Answer, Faces, Landmarks, Picture, Scores, Sound, S
 from models.service.errors import ServiceError, unknown_model
 from models.service.messages import InputData, Parameters
 from models.speech import Transcript
-from models.store import LOCK_NAME, CorruptModelError, Located, Missing, Store
+from models.store import LOCK_NAME, CorruptModelError, CorruptRoutesError, Located, Missing, Store
+from models.traffic import FILE_NAME as ROUTES_NAME
 
 UNREADABLE_FIX = f"mv {LOCK_NAME} {LOCK_NAME}.broken && candor models pull"
 """In the models directory: a lock that is no lock is in the way of `pull` as well."""
+
+ROUTES_FIX = f"mv {ROUTES_NAME} {ROUTES_NAME}.broken"
+"""Then every model answers in its newest version."""
 
 log = structlog.get_logger()
 
@@ -104,6 +108,9 @@ def reading() -> Iterator[None]:
     """The store. Raises ServiceError (503) if it cannot be read: nobody knows then what is here. Its path is told in the log."""
     try:
         yield
+    except CorruptRoutesError as error:
+        log.error("routes_unreadable", reason=str(error))
+        raise ServiceError(503, "unavailable", "the file of routes cannot be read", command=ROUTES_FIX) from error
     except CorruptModelError as error:
         log.error("store_unreadable", reason=str(error))
         raise ServiceError(
@@ -137,10 +144,10 @@ def missing(store: Store, entry: ModelEntry) -> Missing | None:
     return located if isinstance(located, Missing) else None
 
 
-def locate(store: Store, entry: ModelEntry) -> Located | Missing:
-    """Where the weights are. Raises ServiceError (503) if the store cannot be read."""
+def locate(store: Store, entry: ModelEntry, version: str | None = None) -> Located | Missing:
+    """Where the weights are, of the newest version unless one is named. Raises ServiceError (503) if the store cannot be read."""
     with reading():
-        return store.locate(entry)
+        return store.locate(entry, version)
 
 
 def task_of(task_type: str, data: InputData) -> Task:

@@ -12,7 +12,7 @@ from models.engine import SOCKET_NAME, Engine
 from models.service.server import ModelService
 from models.service.settings import ServiceSettings
 from models.settings import ModelSettings
-from models.store import Located, Store
+from models.store import Located, Missing, Store
 from tests.unit.service import kit
 from tests.unit.service.kit import Http, Runner
 from tests.until import until
@@ -25,12 +25,19 @@ class HereStore(Store):
         super().__init__(root)
         self.here = here
         self.version = "1"
+        self.earlier: list[str] = []
         self.tuned: dict[str, Any] = {}
         """In what precision each model was loaded last."""
 
-    def locate(self, entry: ModelEntry) -> Any:
-        located = super().locate(entry)
-        return Located(self.root, self.version) if entry.name in self.here else located
+    def locate(self, entry: ModelEntry, version: str | None = None) -> Any:
+        if entry.name not in self.here:
+            return super().locate(entry, version)
+        if version not in (None, self.version, *self.earlier):
+            return Missing(f"its version {version} is not here", f"candor models pull {entry.name}")
+        return Located(self.root, version or self.version)
+
+    def versions(self, entry: ModelEntry) -> list[str]:
+        return [self.version, *self.earlier] if entry.name in self.here else super().versions(entry)
 
 
 @pytest.fixture
