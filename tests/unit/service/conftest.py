@@ -9,6 +9,7 @@ import pytest
 from models import shelf as shelf_module
 from models.catalog import ModelEntry
 from models.engine import SOCKET_NAME, Engine
+from models.errors import UnavailableError
 from models.service.server import ModelService
 from models.service.settings import ServiceSettings
 from models.settings import ModelSettings
@@ -54,9 +55,12 @@ def store(tmp_path: Path, runners: dict[str, Runner], monkeypatch: pytest.Monkey
         entry: ModelEntry, _: Store, __: ModelSettings, tuned: Any = None, version: Any = None
     ) -> tuple[Runner, str]:
         store.tuned[entry.name] = tuned
+        version = version or store.version
         if entry.name not in runners:
             raise kit.missing(entry.name)
-        return runners[entry.name], store.version
+        if isinstance(found := store.locate(entry, version), Missing):
+            raise UnavailableError(found.reason, found.command)
+        return runners.get(f"{entry.name}@{version}", runners[entry.name]), version
 
     monkeypatch.setattr(shelf_module, "create_runner", create)
     return store

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from models.client import InferenceClient
 from models.engine import SOCKET_NAME, Engine
 from models.service.server import ModelService
 from models.service.settings import ServiceSettings
@@ -130,14 +131,19 @@ async def test_a_pinned_version_that_was_let_go_is_not_replaced_by_a_question(
 
 
 async def test_the_answer_of_another_version_is_told_nobody(
-    http: Http, engine: Engine, store: HereStore, monkeypatch: pytest.MonkeyPatch
+    http: Http, engine: Engine, store: HereStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await http("POST", "/api/v1/models/deploy", deployment("1"))
     loaded = engine.shelf.loaded()
     monkeypatch.setattr(engine.shelf, "loaded", lambda: loaded)  # it lets it go after it was asked whether it has it
     store.version = "2"
-    await engine.shelf.unload(MODEL_ID)
+    host = InferenceClient(tmp_path / SOCKET_NAME)  # somebody else who may tell this engine
+    host.start()
+    await until(lambda: "" if host.connected else "the engine")
+    await host.unload(MODEL_ID)
+    await host.route(MODEL_ID, None)
     assert (await http("POST", f"{MODEL}/inference", GLAD))[1]["code"] == "version_not_here"
+    await host.close()
 
 
 async def test_an_update_that_names_no_version_keeps_the_one_that_was_deployed(http: Http, store: HereStore) -> None:
