@@ -27,7 +27,7 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from candor.lan import CERTIFICATES
-from models import environments, precision
+from models import environments, precision, traffic
 from models.catalog import Sha256
 from models.service import wishes
 from models.store import LOCK_NAME, CorruptModelError, Lock, Store, sha256_of
@@ -105,7 +105,7 @@ class _Hashing:
 def state_names() -> tuple[str, ...]:
     """Of the models directory, what is small and no weights."""
     locks = (f"{name}.lock" for name in environments.names())
-    return (LOCK_NAME, wishes.FILE_NAME, precision.FILE_NAME, *locks)
+    return (LOCK_NAME, wishes.FILE_NAME, traffic.FILE_NAME, precision.FILE_NAME, *locks)
 
 
 def make(path: Path, store: Store, config: Path | None, weights: Weights) -> list[str]:
@@ -152,7 +152,7 @@ def weights_of(lock: Lock, weights: Weights) -> dict[str, str]:
     """Path below the models directory -> sha256, of the weights of this lock that are asked for."""
     return {
         f"{locked.folder}/{name}": sha256
-        for locked in lock.models.values()
+        for locked in lock.everything
         for name, sha256 in locked.files.items()
         if weights == "all" or (weights == "trained" and locked.kind == "local")
     }

@@ -38,13 +38,14 @@ from candor.backup import (
 )
 from candor.lan import CERTIFICATES
 from candor.settings import ConfigurationError, load
-from models import environments, precision
+from models import environments, precision, traffic
 from models.environments import InstalledEnvironment
 from models.precision import PrecisionFile
 from models.service import wishes
 from models.service.wishes import Wanted, Wishes
 from models.settings import ModelSettings
 from models.store import LOCK_NAME, Lock, Missing, Store
+from models.traffic import Routes
 
 STAGING_NAME = ".restore"
 CHUNK_BYTES = 1 << 20
@@ -216,7 +217,7 @@ def _extract(archive: tarfile.TarFile, header: tarfile.TarInfo, path: Path, stat
 def _examine(staging: Path, manifest: Manifest, settings: ModelSettings) -> None:
     """Every file is one that `candor backup` writes, and says what this version understands."""
     lock = _examine_state(staging, manifest)
-    for locked in lock.models.values():
+    for locked in lock.everything:
         for file in locked.files:
             if not _is_plain(f"{locked.kind}/{locked.repository}/{locked.commit}/{file}"):
                 raise BackupError(f"{LOCK_NAME} names {file!r} of {locked.repository!r}, which is no path of a store")
@@ -233,6 +234,7 @@ def _examine(staging: Path, manifest: Manifest, settings: ModelSettings) -> None
 def _examine_state(staging: Path, manifest: Manifest) -> Lock:
     kinds: dict[str, type[BaseModel]] = {f"{name}.lock": InstalledEnvironment for name in environments.names()}
     kinds |= {wishes.FILE_NAME: Wanted, precision.FILE_NAME: PrecisionFile, LOCK_NAME: Lock}
+    kinds |= {traffic.FILE_NAME: Routes}
     lock = Lock()
     for name, kind in kinds.items():
         if f"models/{name}" not in manifest.files:

@@ -73,6 +73,11 @@ class Lock(BaseModel):
     preferred: dict[Task, str] = {}
     """Which model a meeting asks, where somebody chose it."""
 
+    @property
+    def everything(self) -> list[LockedModel]:
+        """Every version of every model."""
+        return [*self.models.values(), *(locked for earlier in self.earlier.values() for locked in earlier)]
+
     def versions(self, name: str) -> list[LockedModel]:
         """All of a model that is here, newest first."""
         return [*([self.models[name]] if name in self.models else []), *self.earlier.get(name, [])]
@@ -224,9 +229,7 @@ class Store:
         return before - self.size_bytes()
 
     def _delete(self, locked: LockedModel) -> None:
-        lock = self.lock()
-        here = [*lock.models.values(), *(other for earlier in lock.earlier.values() for other in earlier)]
-        kept = {other.folder / file for other in here for file in other.files}
+        kept = {other.folder / file for other in self.lock().everything for file in other.files}
         for path in {locked.folder / file for file in locked.files} - kept:
             (self.root / path).unlink(missing_ok=True)
             self._prune((self.root / path).parent)

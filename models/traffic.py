@@ -165,7 +165,9 @@ def older(arms: Mapping[str, float], versions: Sequence[str]) -> str:
     return max(sorted(arms), key=lambda arm: (versions.index(parsed(arm)[0]), arms[arm]))
 
 
-class _File(BaseModel):
+class Routes(BaseModel):
+    """The file."""
+
     model_config = ConfigDict(extra="forbid")
 
     routes: dict[str, Route] = {}
@@ -181,7 +183,7 @@ class RoutesFile:
     def read(self) -> dict[str, Route]:
         """By name of the model. Raises ValueError if the file is something else."""
         try:
-            return _File.model_validate_json(self._path.read_bytes()).routes
+            return Routes.model_validate_json(self._path.read_bytes()).routes
         except FileNotFoundError:
             return {}
         except ValidationError as error:
@@ -201,7 +203,7 @@ class RoutesFile:
                 routes[name] = route
             temporary = self._root / f".{FILE_NAME}"
             with temporary.open("w", encoding="utf-8") as file:
-                file.write(_File(routes=routes).model_dump_json(indent=2) + "\n")
+                file.write(Routes(routes=routes).model_dump_json(indent=2) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._path)

@@ -277,6 +277,12 @@ def _lock_that_climbs(members: Members) -> Members:
     return restated({**members, "models/models.lock": json.dumps(lock).encode()})
 
 
+def _lock_that_climbs_in_a_version_before(members: Members) -> Members:
+    lock = json.loads(members["models/models.lock"])
+    lock["earlier"] = {"gtcrn": [lock["models"]["gtcrn"] | {"files": {"../../../../../victim": "0" * 64}}]}
+    return restated({**members, "models/models.lock": json.dumps(lock).encode()})
+
+
 def _not_of_the_lock(members: Members) -> Members:
     return restated({**members, WEIGHTS % COMMIT: b"another head"})
 
@@ -298,6 +304,7 @@ BAD: dict[str, tuple[Callable[[Members], Members], str]] = {
     "key of a stranger": (with_("tls/server.key", b""), "nothing that belongs"),
     "another head": (_not_of_the_lock, "nothing that belongs"),
     "lock that climbs": (_lock_that_climbs, "no path of a store"),
+    "version before that climbs": (_lock_that_climbs_in_a_version_before, "no path of a store"),
     "lock of the future": (
         with_("models/models.lock", b'{"models": {}, "arms": {}}'),
         "does not understand its models.lock",
