@@ -19,7 +19,7 @@ import structlog
 from models import tracing
 from models.batching import Batcher
 from models.catalog import Catalog, ModelEntry
-from models.errors import InferenceError, UnavailableError
+from models.errors import InferenceError, LoadingError, UnavailableError
 from models.journal import Journal
 from models.precision import Device, Precision
 from models.questions import Answer, Question
@@ -177,7 +177,7 @@ class Shelf:
     async def get(self, name: str, arm: str | None = None) -> LoadedModel:
         """The loaded model `name`, loading it now if need be; whoever stops waiting does not stop it. Raises UnavailableError.
 
-        `arm`: None for the one that is asked unless one is named.
+        Raises LoadingError if it was let go meanwhile. `arm`: None for the one that is asked unless one is named.
         """
         key = name, self._first(name) if arm is None else arm
         if key in self._models:
@@ -199,7 +199,7 @@ class Shelf:
                 if key in self._unwanted:
                     if model not in self._models.values():
                         self._retire(model)
-                    raise UnavailableError("it was let go while it was being loaded", retry_s=1.0)
+                    raise LoadingError("it was let go while it was being loaded")
                 self._models[key] = model
             return self._models[key]
 

@@ -142,10 +142,9 @@ class Deployments:
         with self._counted(entry.name, "deploy"):
             self._check_config(entry, config)
             async with self._change(entry.name):
-                if config == self.config(entry.name) and entry.name in self.deployed:
-                    return await self._keep(entry, config)
-                self._check_one(entry)
-                return await self._keep(entry, config, reroute=True)
+                if config != self.config(entry.name) or entry.name not in self.deployed:
+                    self._check_one(entry)
+                return await self._keep(entry, config, reroute=not self._is_split(entry))
 
     async def update(self, model_id: str, wanted: UpdateRequest) -> str:
         """Exchange a model for what the store has now; returns its version. Raises ServiceError, and the old one goes on."""
@@ -172,11 +171,14 @@ class Deployments:
         self.failed.pop(entry.name, None)
         return route.stable
 
-    def _check_one(self, entry: ModelEntry) -> None:
-        """Raises ServiceError (409) while two versions of a model are asked."""
+    def _is_split(self, entry: ModelEntry) -> bool:
         with tasks.reading():
             route = self._store.route(entry.name)
-        if route is not None and route.split:
+        return route is not None and route.split
+
+    def _check_one(self, entry: ModelEntry) -> None:
+        """Raises ServiceError (409) while two versions of a model are asked."""
+        if self._is_split(entry):
             fix = f"candor models rollback {entry.name}"
             raise ServiceError(409, "split_running", "two versions are asked: end that first", command=fix)
 

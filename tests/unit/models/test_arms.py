@@ -14,7 +14,7 @@ from models import shelf as shelf_module
 from models.catalog import Catalog, ModelEntry
 from models.client import InferenceClient
 from models.engine import SOCKET_NAME, Engine
-from models.errors import FailedError, InferenceError, RefusedError, UnavailableError
+from models.errors import FailedError, InferenceError, LoadingError, RefusedError, UnavailableError
 from models.questions import Scores, Text
 from models.settings import ModelSettings
 from models.store import Located, Store
@@ -291,11 +291,29 @@ async def test_what_is_let_go_while_it_is_loaded_does_not_stay(scene: Scene) -> 
         await until(lambda: "" if scene.made else "the loading to begin")
         await scene.client.unload(NAME)
         scene.runners[NEW].loading.set()
-        with pytest.raises(UnavailableError, match="let go while"):
+        with pytest.raises(LoadingError, match="let go while"):
             await asking
         await until(lambda: "" if scene.runners[NEW].closed else "it to be closed")
         assert scene.engine.shelf.loaded() == {}
         assert await scene.ask("track") == NEW
+
+
+async def test_a_version_that_is_let_go_while_it_is_loaded_is_not_taken_back(scene: Scene) -> None:
+    async with scene.running():
+        await scene.client.route(NAME, split(0.5))
+        await scene.client.unload(NAME)
+        scene.made.clear()
+        scene.runners[NEW].loading.clear()
+        tracks = [f"track-{number}" for number in range(40)]
+        [track, *_] = [track for track in tracks if split(0.5).arm_of(NAME, track) == NEW]
+        asking = asyncio.create_task(scene.ask(track))
+        await until(lambda: "" if scene.made else "the loading to begin")
+        await scene.client.unload(NAME)
+        scene.runners[NEW].loading.set()
+        with pytest.raises(LoadingError):
+            await asking
+        assert await scene.ask(track) == NEW
+        assert (await scene.traffic())["rollbacks"] == {}
 
 
 async def test_one_version_in_two_precisions(scene: Scene) -> None:

@@ -123,7 +123,8 @@ async def test_a_version_that_is_worse_is_taken_back_and_latest_is_not_it(
     assert set(await ask_all(http, 16)) == {"2"}
 
 
-async def test_the_way_back_and_no_further(http: Http, store: HereStore, two: dict[str, Runner]) -> None:
+@pytest.mark.parametrize("how", ["update", "deploy"])
+async def test_the_way_back_and_no_further(http: Http, store: HereStore, two: dict[str, Runner], how: str) -> None:
     await http("POST", "/api/v1/models/deploy", deployment("latest"))
     assert await ask(http) == "2"
     status, told = await http("PUT", MODEL, {"rollback": True})
@@ -131,8 +132,10 @@ async def test_the_way_back_and_no_further(http: Http, store: HereStore, two: di
     assert await ask(http) == "1"
     assert (await http("PUT", MODEL, {"rollback": True}))[1]["code"] == "nothing_before"
     assert (await http("PUT", MODEL, {}))[1]["version"] == "1"
+    assert (await http("POST", "/api/v1/models/deploy", deployment("latest")))[1]["version"] == "1"
     store.version, store.earlier = "3", ["2", "1"]
-    assert (await http("PUT", MODEL, {}))[1]["version"] == "3"  # newer than what was taken back
+    change = ("PUT", MODEL, {}) if how == "update" else ("POST", "/api/v1/models/deploy", deployment("latest"))
+    assert (await http(*change))[1]["version"] == "3"  # newer than what was taken back
     await http("PUT", MODEL, {"traffic_split": {"3": 0.5, "2": 0.5}})
     assert (await http("PUT", MODEL, {"rollback": True}))[1]["version"] == "2"
     assert (await http("DELETE", MODEL))[0] == 200
