@@ -48,7 +48,7 @@ class PerceivedServer(CandorServer):
                 await asyncio.sleep(0.1)
 
     def _spawn(self, role: str) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, "-m", "candor.process", role, "0", self._run_dir.name]
+        arguments = [sys.executable, "-m", "candor.process", role, "0", self._run_dir.name, "0"]
         host = subprocess.Popen(arguments, stdin=subprocess.PIPE, process_group=0)  # nosec B603
         assert host.stdin is not None
         host.stdin.write(dump(self._settings, secrets=False).encode() + b"\n\n")
@@ -106,4 +106,6 @@ class PerceivedServer(CandorServer):
             host.terminate()
         for host in self._hosts.values():
             await asyncio.to_thread(host.wait, 10)
+            if host.stdin is not None:
+                host.stdin.close()
         await super().close()

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks import derived, forward, latency
+from benchmarks.load.perceived import PerceivedServer
 from benchmarks.load.sdp import read
+from candor.settings import load
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,16 @@ def test_derived_counts_the_pictures_that_come_back(monkeypatch: pytest.MonkeyPa
     assert 0 < row.latency_p50_ms <= row.latency_p99_ms
     assert row.core_percent_per_track > 0
     assert row.kb_per_s > 0
+
+
+async def test_the_server_of_the_perception_benchmark_has_all_its_hosts() -> None:
+    server = PerceivedServer(min(os.sched_getaffinity(0)), load(arguments={"log_level": "error"}))
+    try:
+        await server.start()
+        assert {"path", "watch"} <= set((await server.statistics())["taps"]["hosts"])
+        assert (await server.watching())["shed_rungs"] == 0
+    finally:
+        await server.close()
 
 
 def test_latency_of_nothing_is_an_error() -> None:
